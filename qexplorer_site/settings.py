@@ -20,9 +20,6 @@ ALLOWED_HOSTS = env_list("QX_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env_list("QX_CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
-    "audit.apps.AuditConfig",
-    "extraction.apps.ExtractionConfig",
-    "training.apps.TrainingConfig",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -39,6 +36,9 @@ INSTALLED_APPS = [
     "rest_framework_api_key",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "extraction.apps.ExtractionConfig",
+    "training.apps.TrainingConfig",
+    "audit.apps.AuditConfig",  # last: after every migrate it hands out the permissions that the others created
 ]
 
 MIDDLEWARE = [
