@@ -6,6 +6,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from qexplorer_site.env import database_from_url, env_bool, env_float, env_int, env_list, env_str
+from qexplorer_site.queue_server import socket_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(env_str("QX_VAR_DIR", str(BASE_DIR / "var"))).resolve()
@@ -89,6 +90,8 @@ DATABASES: dict[str, dict[str, object]] = {
             "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA busy_timeout=20000;"
             "PRAGMA cache_size=-65536;PRAGMA mmap_size=134217728;",
         },
+        # A file, so that tests can start processes and threads that see it.
+        "TEST": {"NAME": VAR_DIR / "test.sqlite3"},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -142,11 +145,15 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_ROOT = VAR_DIR / "media"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if env_bool("QX_STATIC_MANIFEST", default=not DEBUG)
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
 }
 
-# The embedded queue server's socket; the supervisor starts it (qexplorer_site/queue_server.py) and sets REDIS_URL.
-REDIS_URL = env_str("REDIS_URL", f"unix://{VAR_DIR / 'redis' / 'redis.sock'}?db=0")
+# The embedded queue server's socket, unless a server is named; the supervisor starts it.
+REDIS_URL = env_str("REDIS_URL") or socket_url(VAR_DIR)
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": timeout}
     for name, timeout in {"default": 300, "explore": 600, "data": 3600, "suggest": 600, "train": 86400}.items()
