@@ -246,7 +246,8 @@ class Analysis:
 
     def _fold(self, text: str) -> str:
         """Fold text without its invisible characters. At a boundary, fold(a + b) = fold(a) + fold(b)."""
-        return _nfkc(self._rules.lower(_nfkc(text))).translate(self._after)
+        folded = _nfkc(self._rules.lower(_nfkc(text))).translate(self._after)
+        return _nfkc(folded) if self.folds else folded
 
     def normalise(self, text: str) -> str:
         """The text as index and query see it. Idempotent; "" if nothing remains.
@@ -415,9 +416,10 @@ def analysis_of(definition: str) -> Analysis:
 
 
 def with_folds(base: str, folds: Mapping[str, str]) -> Analysis:
-    """An analysis with an operator's table on top: one character each, folded to any text, or to nothing.
+    """An analysis with an operator's table on top: one character each, folded to any text.
 
-    Both sides are normalised first. Raises ValueError for a key that is not one character, or a chain (a to b, b to c).
+    Both sides are normalised first. Raises ValueError for what is not one character, for a fold to nothing, and for a
+    chain (a to b, b to c).
     """
     plain = Analysis(base)
     table = {plain.normalise(old): plain.normalise(new) for old, new in folds.items()}
@@ -425,6 +427,8 @@ def with_folds(base: str, folds: Mapping[str, str]) -> Analysis:
     for old, new in table.items():
         if len(old) != 1:
             raise ValueError(f"An extra fold starts from one character; {old!r} is not one.")
+        if not new or not _is_boundary(new[0]):
+            raise ValueError(f"The extra fold of {old!r} must lead to text that can stand alone.")
         if any(char in table for char in new):
             raise ValueError(f"The extra fold {old!r} → {new!r} leads to a character that is folded itself.")
     pairs = tuple(sorted(table.items()))
