@@ -25,10 +25,14 @@ class ReportQuerySet(models.QuerySet["Report"]):
 
     def free(self) -> Self:
         """Open reports that nobody holds: never claimed, released, or with a lease that ran out."""
-        return self.open().filter(Q(claimed_by=None) | Q(lease_until__lte=timezone.now()))
+        return self.open().filter(Q(claimed_by=None) | Q(lease_until=None) | Q(lease_until__lte=timezone.now()))
 
     def held_by(self, user: AbstractBaseUser) -> Self:
         return self.open().filter(claimed_by=user, lease_until__gt=timezone.now())
+
+    def held_rows(self, user: AbstractBaseUser) -> Self:
+        """Reports taken by this user and not given back, whether or not the lease still runs."""
+        return self.filter(claimed_by=user, status__in=["claimed", "exploring"])
 
     def in_queue_order(self) -> Self:
         return self.order_by("due", "id")

@@ -194,6 +194,11 @@ class Report(models.Model):
     def number(self) -> str:
         return f"R-{self.pk}"
 
+    @property
+    def shows_suggestions(self) -> bool:
+        """Suggestions appear once the reported text is confirmed, in the arm `own first` after the auditor's own."""
+        return self.confirmed is not None and (self.arm == Arm.VISIBLE or self.revealed is not None)
+
     def is_held_by(self, user_id: int | None) -> bool:
         return (
             user_id is not None

@@ -246,6 +246,7 @@ class Exposure(models.Model):
     rank = models.PositiveIntegerField()
     item = models.ForeignKey(Item, on_delete=models.PROTECT, related_name="exposures")
     item_text = models.ForeignKey(ItemText, on_delete=models.PROTECT, related_name="exposures")
+    page = models.PositiveIntegerField(help_text="Page of the exploration's results that showed it, from 1.")
     position = models.PositiveIntegerField(help_text="Place among the results of the exploration, from 1.")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     at = models.DateTimeField(default=timezone.now)
@@ -256,7 +257,7 @@ class Exposure(models.Model):
             models.UniqueConstraint(fields=["run", "item"], name="exposure_once_a_run"),
             models.UniqueConstraint(fields=["run", "rank"], name="one_item_a_rank"),
         ]
-        indexes = [models.Index(fields=["run", "position"], name="exposure_page")]
+        indexes = [models.Index(fields=["run", "page"], name="exposure_page")]
 
     def __str__(self) -> str:
         return f"run {self.run_id} rank {self.rank}"

@@ -1,0 +1,206 @@
+"""The background jobs. Each takes an id, reads the row that is the truth, and does no harm when it runs twice."""
+
+import logging
+from datetime import timedelta
+
+import django_rq
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from redis.exceptions import RedisError
+from rq.job import Job
+from rq.registry import StartedJobRegistry
+
+from audit import exports, indexing, intake, outbox, risk_training
+from audit.models import (
+    Exploration,
+    ExplorationQuery,
+    Export,
+    ImportFile,
+    Item,
+    JobState,
+    QueryRun,
+    Report,
+    ReportStatus,
+    RunState,
+    SuggestionsState,
+)
+from audit.queueing import enqueue
+from audit.services.explorations import claim_run
+from audit.suggesting import suggest
+from extraction.errors import SearchError
+from extraction.registry import serving_row
+from extraction.search import Order, SearchPage, SearchRequest, get_engine
+from extraction.text import MatchMode
+
+logger = logging.getLogger(__name__)
+
+ALIVE = {"queued", "started", "deferred", "scheduled"}
+STUCK_AFTER = timedelta(seconds=90)
+REFRESH_LIMIT = 500
+
+
+def suggest_for_report(report_id: int) -> None:
+    """Compute and store the suggestions of one report. Engine trouble leaves it pending; the tick tries again."""
+    report = Report.objects.select_related("item", "item_text", "policy").get(pk=report_id)
+    if serving_row() is None:
+        risk_training.refit()
+    try:
+        suggest(report)
+    except SearchError as error:
+        logger.warning("No suggestions for report %s yet: %s", report_id, error)
+        Report.objects.filter(pk=report_id).update(suggestions_state=SuggestionsState.FAILED)
+
+
+def refresh_suggestions() -> None:
+    """New batches for the reports that wait, those due first; what is on a screen stays."""
+    waiting = Report.objects.filter(status=ReportStatus.WAITING).in_queue_order()
+    for report in waiting.select_related("item", "item_text", "policy")[:REFRESH_LIMIT]:
+        suggest(report)
+
+
+def run_exploration(exploration_id: int) -> None:
+    """Run every query of an exploration that has not run; each run is stored as soon as it ends."""
+    if not claim_run(exploration_id):
+        return
+    exploration = Exploration.objects.get(pk=exploration_id)
+    for row in exploration.queries.filter(run=None).select_related("query"):
+        _run_query(row)
+    failed = exploration.queries.filter(state=RunState.FAILED).exists()
+    Exploration.objects.filter(pk=exploration_id, state=RunState.RUNNING).update(
+        state=RunState.FAILED if failed else RunState.DONE, finished=timezone.now()
+    )
+
+
+def refit_risk() -> None:
+    """Refit the risk model; where the new version serves, the open suggestions are computed anew."""
+    row = risk_training.refit()
+    if row is not None and not row.refusal:
+        enqueue("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
+
+
+def rescore_index() -> None:
+    """Score every item with the serving risk model and bring the index up to date."""
+    indexing.rescore()
+
+
+def sweep_index() -> None:
+    """Index the items whose entry is behind."""
+    indexing.sweep()
+
+
+def publish_outbox() -> None:
+    """Give committed events their cursor numbers, then push them."""
+    outbox.publish()
+    enqueue("default", "audit.jobs.deliver_webhooks", job_id="deliver-webhooks")
+
+
+def deliver_webhooks() -> None:
+    outbox.deliver()
+
+
+def run_export(export_id: int) -> None:
+    exports.run_export(export_id)
+
+
+def run_import(import_file_id: int) -> None:
+    intake.run_import(import_file_id)
+
+
+def tick() -> None:
+    """Once a minute: pick up every row whose job is missing. The rows are the truth; Redis may have been emptied."""
+    _clean_registries()
+    for report_id in (
+        Report.objects.open()
+        .filter(suggestions_state__in=[SuggestionsState.PENDING, SuggestionsState.FAILED])
+        .in_queue_order()
+        .values_list("pk", flat=True)[:REFRESH_LIMIT]
+    ):
+        enqueue("suggest", "audit.jobs.suggest_for_report", report_id, job_id=f"suggest-{report_id}")
+    _requeue_explorations()
+    if Item.objects.to_index().exists():
+        enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
+    enqueue("default", "audit.jobs.publish_outbox", job_id="publish-outbox")
+    if risk_training.verdicts_since_fit() >= settings.REFIT_EVERY:
+        enqueue("data", "audit.jobs.refit_risk", job_id="refit-risk")
+    local = timezone.localtime()
+    if (local.hour, local.minute) == (settings.RESCORE_HOUR, 0):
+        enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")
+    for export_id in _waiting(Export):
+        enqueue("data", "audit.jobs.run_export", export_id, job_id=f"export-{export_id}")
+    for import_id in _waiting(ImportFile):
+        enqueue("data", "audit.jobs.run_import", import_id, job_id=f"import-{import_id}")
+
+
+def _run_query(row: ExplorationQuery) -> None:
+    request = SearchRequest(
+        text=row.query.text, mode=MatchMode(row.query.mode), size=settings.RUN_KEEP, order=Order.RISK
+    )
+    try:
+        engine = get_engine()
+        page = engine.search(request)
+    except SearchError as error:
+        logger.warning("Query run of exploration %s failed: %s", row.exploration_id, error)
+        ExplorationQuery.objects.filter(pk=row.pk).update(state=RunState.FAILED, error=str(error.sentence))
+        return
+    try:
+        with transaction.atomic():
+            QueryRun.objects.create(exploration_query=row, **_outcome(row, page, type(engine).__name__))
+            ExplorationQuery.objects.filter(pk=row.pk).update(state=RunState.DONE, error="")
+    except IntegrityError:
+        # Another worker stored this run first (the job was delivered twice): its run stands.
+        logger.info("Query %s of exploration %s had already run.", row.query_id, row.exploration_id)
+
+
+def _outcome(row: ExplorationQuery, page: SearchPage, engine: str) -> dict[str, object]:
+    serving = serving_row()
+    return {
+        "query": row.query,
+        "engine": engine,
+        "index_generation": page.index,
+        "analysis": page.analysis,
+        "risk_version": None if serving is None else serving.version,
+        "live": page.counts.live,
+        "removed": page.counts.removed,
+        "is_about": not page.exact,
+        "ranking": [[hit.id, None if hit.risk is None else round(hit.risk, 6)] for hit in page.hits],
+        "took_ms": page.took_ms,
+    }
+
+
+def _requeue_explorations() -> None:
+    """Explorations that wait or ran when their worker died go back to the queue."""
+    left = Exploration.objects.filter(state__in=[RunState.QUEUED, RunState.RUNNING])
+    for exploration in left.filter(at__lt=timezone.now() - STUCK_AFTER):
+        if not _is_alive(exploration.job_id):
+            Exploration.objects.filter(pk=exploration.pk).update(state=RunState.QUEUED)
+            enqueue("explore", "audit.jobs.run_exploration", exploration.pk, job_id=exploration.job_id)
+
+
+def _is_alive(job_id: str) -> bool:
+    connection = django_rq.get_connection("explore")
+    try:
+        return bool(job_id) and Job.exists(job_id, connection=connection) and (
+            Job.fetch(job_id, connection=connection).get_status() in ALIVE
+        )
+    except RedisError:
+        return True
+
+
+def _waiting(model: type[Export] | type[ImportFile]) -> list[int]:
+    """Queued rows; running ones too, whose worker may have died: a job that is alive is not added twice."""
+    return list(
+        model.objects.filter(
+            state__in=[JobState.QUEUED, JobState.RUNNING], at__lt=timezone.now() - STUCK_AFTER
+        ).values_list("pk", flat=True)
+    )
+
+
+def _clean_registries() -> None:
+    """Fail or re-queue the jobs of workers that died (a running worker does so only every ten minutes)."""
+    for name in settings.RQ_QUEUES:
+        try:
+            StartedJobRegistry(queue=django_rq.get_queue(name)).cleanup()
+        except RedisError as error:
+            logger.warning("Queue %s cannot be cleaned: %s", name, error)
+            return
