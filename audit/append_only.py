@@ -76,8 +76,9 @@ def _create(vendor: str, table: str) -> Iterator[str]:
     if vendor == "postgresql":
         yield (
             "CREATE OR REPLACE FUNCTION qexplorer_append_only() RETURNS trigger AS $$ BEGIN "
-            f"IF {_GUARD} THEN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation'; "
-            "END IF; IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$ LANGUAGE plpgsql"
+            f"IF {_GUARD} THEN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME "
+            "USING ERRCODE = 'integrity_constraint_violation'; END IF; "
+            "IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$ LANGUAGE plpgsql"
         )
         for verb in ("update", "delete"):
             yield (

@@ -180,8 +180,10 @@ def _requeue_explorations() -> None:
 def _is_alive(job_id: str) -> bool:
     connection = django_rq.get_connection("explore")
     try:
-        return bool(job_id) and Job.exists(job_id, connection=connection) and (
-            Job.fetch(job_id, connection=connection).get_status() in ALIVE
+        return (
+            bool(job_id)
+            and Job.exists(job_id, connection=connection)
+            and (Job.fetch(job_id, connection=connection).get_status() in ALIVE)
         )
     except RedisError:
         return True

@@ -9,8 +9,9 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 if TYPE_CHECKING:
-    from audit.models import Decision, Item, Judgment, Report, Suggestion
     from django.contrib.auth.models import AbstractBaseUser
+
+    from audit.models import Decision, Item, Judgment, Report, Suggestion  # noqa: F401  (named as strings below)
 
 
 class ItemQuerySet(models.QuerySet["Item"]):
@@ -51,8 +52,6 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
     def to_run(self) -> Self:
         """Standing decisions with a query (accepted, edited, own) that no exploration has taken up yet."""
         return self.standing().exclude(query=None).filter(exploration_queries=None)
-
-
 
 
 class JudgmentQuerySet(models.QuerySet["Judgment"]):

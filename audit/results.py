@@ -46,7 +46,8 @@ def page_of(runs: Sequence[QueryRun], *, shown: Container[int]) -> list[Found]:
     left = [entry for entry in merge(runs) if entry.item_id not in shown]
     texts = _live_texts([entry.item_id for entry in left])
     judged = _judged_texts(list(texts.values()))
-    fresh, old = [], []
+    fresh: list[Found] = []
+    old: list[Found] = []
     for entry in left:
         text_id = texts.get(entry.item_id)
         if text_id is None:

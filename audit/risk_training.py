@@ -97,7 +97,12 @@ def verdicts_since_fit() -> int:
 def check(model: risk.RiskModel, held_out: Sequence[Row]) -> Check:
     """Compare a new model with the serving one on texts that neither has learned from."""
     serving, served_from = serving_risk(), serving_row()
-    if serving is None or served_from is None or len({row.label for row in held_out}) < 2 or len(held_out) < MIN_HELD_OUT:
+    if (
+        serving is None
+        or served_from is None
+        or len({row.label for row in held_out}) < 2
+        or len(held_out) < MIN_HELD_OUT
+    ):
         return Check(len(held_out), _loss(model, held_out), None, "")
     old = [row for row in held_out if row.at is not None and row.at <= served_from.fitted]
     margin = SiteSettings.load().risk_margin

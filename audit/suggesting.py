@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from audit.forecasts import first_matches, seen_items
 from audit.models import (
@@ -14,10 +14,10 @@ from audit.models import (
     Query,
     Report,
     ReportStatus,
+    SuggesterSwitch,
     Suggestion,
     SuggestionBatch,
     SuggestionsState,
-    SuggesterSwitch,
 )
 from extraction.registry import serving_risk
 from extraction.risk import RiskModel
@@ -56,8 +56,9 @@ def suggest(report: Report) -> SuggestionBatch | None:
 
 def is_on(suggester: str, policy_id: int) -> bool:
     """Whether a suggester may propose for a policy: the policy's own switch, else the site's, else on."""
-    switches = dict(SuggesterSwitch.objects.filter(suggester=suggester).values_list("policy_id", "is_on"))
-    return switches.get(policy_id, switches.get(None, True))
+    rows = SuggesterSwitch.objects.filter(suggester=suggester).filter(Q(policy=None) | Q(policy_id=policy_id))
+    switch = rows.order_by(F("policy").asc(nulls_last=True)).first()
+    return switch is None or switch.is_on
 
 
 def is_stale(batch: SuggestionBatch) -> bool:
@@ -121,9 +122,7 @@ def _store(
             index_generation=engine.generation,
             tried=tried,
         )
-        Suggestion.objects.bulk_create(
-            _suggestion(batch, proposal, engine.analysis, itself) for proposal in proposals
-        )
+        Suggestion.objects.bulk_create(_suggestion(batch, proposal, engine.analysis, itself) for proposal in proposals)
         Report.objects.filter(pk=report.pk).filter(Q(batch=None) | Q(status=ReportStatus.WAITING)).update(batch=batch)
         _set_state(report, SuggestionsState.READY if proposals else SuggestionsState.NONE)
     return batch

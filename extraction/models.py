@@ -35,7 +35,9 @@ class RiskPromotion(models.Model):
     model = models.ForeignKey(RiskModel, on_delete=models.PROTECT, related_name="promotions")
     is_rollback = models.BooleanField(default=False)
     reason = models.TextField(blank=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:

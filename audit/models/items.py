@@ -163,7 +163,9 @@ class Report(models.Model):
     arm = models.CharField(max_length=9, choices=Arm, default=Arm.VISIBLE)
     revealed = models.DateTimeField(null=True, blank=True, help_text="When the suggestions were first shown.")
     suggestions_state = models.CharField(max_length=8, choices=SuggestionsState, default=SuggestionsState.PENDING)
-    batch = models.ForeignKey("audit.SuggestionBatch", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    batch = models.ForeignKey(
+        "audit.SuggestionBatch", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
 
     objects = ReportQuerySet.as_manager()
 
@@ -252,7 +254,9 @@ class ReportEvent(models.Model):
 
     report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="events")
     kind = models.CharField(max_length=8, choices=ReportEventKind)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     at = models.DateTimeField(default=timezone.now)
     arm = models.CharField(max_length=9, choices=Arm, blank=True)
     policy = models.ForeignKey(Policy, on_delete=models.PROTECT, null=True, blank=True, related_name="+")

@@ -57,7 +57,9 @@ class ImportFile(models.Model):
     same_count = models.PositiveIntegerField(default=0)
     bad_count = models.PositiveIntegerField(default=0)
     problems = models.JSONField(default=list, blank=True, help_text="[[line, reason], …], the first 1,000.")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     at = models.DateTimeField(default=timezone.now)
     finished = models.DateTimeField(null=True, blank=True)
 

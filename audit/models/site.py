@@ -98,7 +98,9 @@ class MaintenancePass(models.Model):
     """
 
     reason = models.CharField(max_length=200)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     opened = models.DateTimeField(default=timezone.now)
     closed = models.DateTimeField(null=True, blank=True)
 

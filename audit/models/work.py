@@ -147,7 +147,8 @@ class Decision(Forecast):
                 name="only_undone_decisions_undo",
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["rejected", "undone"]) | Q(query__isnull=False), name="a_decision_to_run_has_a_query"
+                condition=Q(kind__in=["rejected", "undone"]) | Q(query__isnull=False),
+                name="a_decision_to_run_has_a_query",
             ),
         ]
         indexes = [models.Index(fields=["user", "-id"], name="decision_by_user")]

@@ -55,9 +55,7 @@ def run_again(*, exploration: Exploration, user: User, key: uuid.UUID) -> Explor
 
 
 @transaction.atomic
-def open_page(
-    *, exploration: Exploration, user: User, number: int, key: uuid.UUID, at: datetime | None = None
-) -> int:
+def open_page(*, exploration: Exploration, user: User, number: int, key: uuid.UUID, at: datetime | None = None) -> int:
     """Open page `number` of the results (from 1): log what it shows and return how many items that is.
 
     A page that is open stays as it is. Raises Conflict where the exploration still runs or a page is left out, and
@@ -73,7 +71,9 @@ def open_page(
     ).update(pages_opened=number)
     if not opened:
         raise Conflict(_("This page cannot be opened yet. Here is how the exploration stands."))
-    runs = list(QueryRun.objects.filter(exploration_query__exploration=exploration).order_by("exploration_query__position"))
+    runs = list(
+        QueryRun.objects.filter(exploration_query__exploration=exploration).order_by("exploration_query__position")
+    )
     before = Exposure.objects.filter(run__in=runs)
     shown = page_of(runs, shown=set(before.values_list("item_id", flat=True)))
     first_position = (before.aggregate(last=Max("position"))["last"] or 0) + 1

@@ -100,7 +100,8 @@ def policy_of(exposure: Exposure) -> Policy:
     decision = exposure.run.exploration_query.decisions.select_related("report__policy").order_by("id").first()
     if decision is None:
         raise Invalid(_("This result names no report. Choose a policy."))
-    return decision.report.policy
+    policy: Policy = decision.report.policy
+    return policy
 
 
 def _lock(item_text: ItemText) -> None:

@@ -15,7 +15,7 @@ from audit.services.errors import AlreadyRecorded
 def record_request(*, key: uuid.UUID, user: User, action: str, at: datetime | None = None) -> None:
     """Take `key` for this request, inside the caller's transaction.
 
-    Raises AlreadyRecorded where the key was taken; where the caller's transaction is rolled back, the key is free again.
+    Raises AlreadyRecorded where the key was taken. Where the caller's transaction is rolled back, the key is free.
     """
     try:
         with transaction.atomic():

@@ -136,7 +136,9 @@ def checked_key(text: str, mode: MatchMode) -> str:
     """The canonical key of a phrase. Raises Invalid where nothing searchable, or too little or too much, remains."""
     cleaned = clean_text(text).strip()
     if len(cleaned) > MAX_LENGTH:
-        raise Invalid(_("A query has at most %(count)d characters. Take the part that is special.") % {"count": MAX_LENGTH})
+        raise Invalid(
+            _("A query has at most %(count)d characters. Take the part that is special.") % {"count": MAX_LENGTH}
+        )
     found = get_analysis().key(cleaned, mode)
     if len(found.replace(" ", "")) < 2:
         raise Invalid(_("Too short to search: take two characters or more, not counting spaces and punctuation."))

@@ -40,7 +40,7 @@ def claim(*, report: Report, user: User, key: uuid.UUID, at: datetime | None = N
 
 def take_next(*, user: User, key: uuid.UUID, at: datetime | None = None) -> Report | None:
     """Claim the free report that is due first; None where none waits. A report this user already holds comes first."""
-    held = Report.objects.held_by(user).in_queue_order().first()
+    held: Report | None = Report.objects.held_by(user).in_queue_order().first()
     if held is not None:
         return held
     with transaction.atomic():
