@@ -1,12 +1,13 @@
 """Enqueue after commit. The database row is the truth: where the queue is down, the tick job picks the row up later."""
 
 import logging
-from datetime import timedelta
 
 import django_rq
 from django.db import transaction
 from redis.exceptions import RedisError
 from rq.exceptions import DuplicateJobError
+
+FAILURES_KEPT_S = 7 * 86_400
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ def enqueue(queue: str, job: str, *args: int | str, job_id: str | None = None) -
     """
     try:
         django_rq.get_queue(queue).enqueue(
-            job, *args, job_id=job_id, unique=job_id is not None, result_ttl=0, failure_ttl=timedelta(days=7)
+            job, *args, job_id=job_id, unique=job_id is not None, result_ttl=0, failure_ttl=FAILURES_KEPT_S
         )
     except DuplicateJobError:
         return True
