@@ -27,6 +27,12 @@ class SearchTimedOut(SearchError):
 class BadQuery(SearchError):
     """The query cannot be searched, however often it is tried."""
 
+    sentence = _("This query cannot be searched. Try a shorter phrase.")
+
+
+class EmptyQuery(BadQuery):
+    """Nothing remains of the query after normalisation."""
+
     sentence = _("This query cannot be searched: nothing is left of it without punctuation and spaces.")
 
 
@@ -34,6 +40,12 @@ class IndexMissing(SearchError):
     """The engine answers, but the index is not there, or is damaged: it must be rebuilt."""
 
     sentence = _("The search index is not there yet. An administrator can rebuild it.")
+
+
+class RebuildRunning(SearchError):
+    """Another process is building a new index."""
+
+    sentence = _("The search index is being rebuilt already.")
 
 
 class AnalysisUnknown(SearchError):
