@@ -105,7 +105,7 @@ class QueueServer:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.answers():
                 return
-            self.process = subprocess.Popen(command, preexec_fn=child_setup())  # noqa: S603, PLW1509 - own binary; the setup is two system calls
+            self.process = subprocess.Popen(command, preexec_fn=child_setup())  # noqa: S603 - own binary
             self.wait_until_ready(self.process.pid)
 
     def wait_until_ready(self, pid: int) -> None:

@@ -16,11 +16,19 @@ DEBUG = env_bool("QX_DEBUG", default=False)
 SECRET_KEY = env_str("QX_SECRET_KEY")
 if not SECRET_KEY:
     raise ImproperlyConfigured("QX_SECRET_KEY is not set. `./qexplorer` makes one and keeps it in var/secret_key.")
+# Pseudonyms of exports: a secret of their own, so that a new secret key does not change them.
+PSEUDONYM_SECRET_IS_DERIVED = not env_str("QX_PSEUDONYM_SECRET")
 PSEUDONYM_SECRET = env_str("QX_PSEUDONYM_SECRET") or SECRET_KEY[::-1]
+HOST = env_str("QX_HOST", "127.0.0.1")
+IS_LOCAL = HOST in {"127.0.0.1", "localhost", "::1"}
+# Demo logins have known passwords: they open only where the starter said so, on this machine.
+DEMO = env_bool("QX_DEMO", default=False)
+DEMO_LOGINS = DEMO and IS_LOCAL
 ALLOWED_HOSTS = env_list("QX_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env_list("QX_CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
+    "qexplorer_site.apps.SiteConfig",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -96,7 +104,7 @@ DATABASES: dict[str, dict[str, object]] = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "qexplorer_site.demo.SiteBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -107,6 +115,7 @@ AXES_FAILURE_LIMIT = env_int("QX_LOGIN_ATTEMPTS", 10, low=1, high=1000)
 AXES_COOLOFF_TIME = env_float("QX_LOGIN_COOLOFF_HOURS", 0.25, low=0.01, high=240)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "429.html"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "audit:queue"
 LOGOUT_REDIRECT_URL = "login"

@@ -1,7 +1,15 @@
 from django.contrib import admin
+from django.contrib.auth.views import LogoutView
 from django.urls import include, path
+
+from audit.views.account import SignIn
+from qexplorer_site import health
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("login/", SignIn.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("healthz/live", health.live, name="healthz-live"),
+    path("healthz/ready", health.ready, name="healthz-ready"),
     path("", include("audit.urls")),
 ]

@@ -1,0 +1,278 @@
+"""The words of `./qexplorer` that are not Django's: `python -m qexplorer_site.cli WORD …`."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from qexplorer_site import bootstrap
+from qexplorer_site.env import env_int, env_list, env_str
+from qexplorer_site.processes import child_setup, is_alive, stop_all
+from qexplorer_site.queue_server import QueueServer, QueueServerError
+from qexplorer_site.supervisor import LOOPBACK, Lock, Service, Supervisor, SupervisorError, listen, say
+
+_READY_S = 120.0
+_WEB_LOG_FORMAT = "%(t)s %(m)s %(U)s %(s)s %(M)s ms"  # no query string: it can hold what an auditor typed
+
+
+def main(arguments: list[str]) -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "qexplorer_site.settings")
+    word, *rest = arguments
+    try:
+        return _WORDS[word](rest)
+    except (SupervisorError, QueueServerError, ImproperlyConfigured) as error:
+        sys.stderr.write(f"qexplorer: {error}\n")
+        return 1
+
+
+def start(arguments: list[str]) -> int:
+    """`./qexplorer`: with the demo, where it is bound to this machine only."""
+    options = _start_options(arguments)
+    if options.host in LOOPBACK:
+        os.environ.setdefault("QX_DEMO", "1")
+    else:
+        say(f"Bound to {options.host}: the demo logins are refused. Your own: ./qexplorer createsuperuser")
+    return serve(options, demo=True)
+
+
+def up(arguments: list[str]) -> int:
+    return serve(_start_options(arguments), demo=False)
+
+
+def serve(options: argparse.Namespace, *, demo: bool) -> int:
+    """Start everything, say where, and stay until told to stop."""
+    _check_binding(options.host)
+    var_dir = _var_dir()
+    lock = Lock(var_dir)
+    if not lock.take():
+        pid, url = lock.holder() or (0, "")
+        raise SupervisorError(f"It is already running: {url} (process {pid}). ./qexplorer stop ends it.")
+    listener = listen(options.host, options.port)
+    url = _url(options.host, listener.getsockname()[1])
+    lock.write(url)
+    supervisor = Supervisor(var_dir, grace_s=env_int("QX_STOP_GRACE", 30, low=1, high=86400))
+    supervisor.listen_to_signals()
+    try:
+        return _run(supervisor, options, url, listener.fileno(), demo=demo)
+    finally:
+        if not supervisor.stop():
+            say("Some jobs did not end in time and were stopped; they start again with the next start.")
+        lock.release()
+
+
+def _run(supervisor: Supervisor, options: argparse.Namespace, url: str, web_fd: int, *, demo: bool) -> int:
+    if not os.environ.get("REDIS_URL"):
+        _start_queue_server(supervisor)
+    if not _prepare(supervisor, demo=demo):
+        return 0 if supervisor.stopping.is_set() else 1
+    supervisor.start(_web(web_fd))
+    for service in _workers():
+        supervisor.start(service)
+    if not _wait_until_ready(supervisor, url):
+        return 0 if supervisor.stopping.is_set() else 1
+    _greet(url, demo=demo)
+    if not options.light:
+        _install_learning(supervisor)
+    supervisor.watch()
+    say("Stopping.")
+    return 0
+
+
+def stop(arguments: list[str]) -> int:
+    """Tell the running supervisor to stop and wait until it has."""
+    argparse.ArgumentParser(prog="./qexplorer stop").parse_args(arguments)
+    lock = Lock(_var_dir())
+    holder = lock.holder()
+    if holder is None:
+        say("It is not running.")
+        return 0
+    pid, _url = holder
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 2 * env_int("QX_STOP_GRACE", 30, low=1, high=86400) + 15
+    while is_alive(pid) and lock.holder() is not None:
+        if time.monotonic() > deadline:
+            raise SupervisorError(f"Process {pid} does not stop. Its logs are in {_var_dir() / 'log'}.")
+        time.sleep(0.1)
+    say("Stopped.")
+    return 0
+
+
+def doctor(arguments: list[str]) -> int:
+    argparse.ArgumentParser(prog="./qexplorer doctor").parse_args(arguments)
+    _load_django()
+    from qexplorer_site.doctor import report
+
+    return report(sys.stdout)
+
+
+def backup(arguments: list[str]) -> int:
+    return _with_folder("backup", arguments)
+
+
+def restore(arguments: list[str]) -> int:
+    lock = Lock(_var_dir())
+    if lock.holder() is not None:
+        raise SupervisorError("It is running. Stop it first: ./qexplorer stop")
+    return _with_folder("restore", arguments)
+
+
+def test(arguments: list[str]) -> int:
+    from qexplorer_site.run_tests import run_tests
+
+    return run_tests(arguments)
+
+
+_WORDS: dict[str, Callable[[list[str]], int]] = {
+    "start": start,
+    "up": up,
+    "stop": stop,
+    "doctor": doctor,
+    "backup": backup,
+    "restore": restore,
+    "test": test,
+}
+
+
+def _start_options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./qexplorer")
+    parser.add_argument("--light", action="store_true", help="leave the learning stack out")
+    parser.add_argument("--host", default=env_str("QX_HOST", "127.0.0.1"), help="address to listen on")
+    port = env_int("QX_PORT", 0, low=0, high=65535) or None
+    parser.add_argument("--port", type=int, default=port, help="port to listen on (default: 8000 or the next free one)")
+    return parser.parse_args(arguments)
+
+
+def _check_binding(host: str) -> None:
+    os.environ["QX_HOST"] = host
+    if host in LOOPBACK:
+        return
+    if env_str("QX_DEMO", "0") not in {"", "0"}:
+        raise SupervisorError(f"QX_DEMO=1 opens logins that everyone knows: it cannot go with --host {host}.")
+    if not env_list("QX_ALLOWED_HOSTS"):
+        say("Set QX_ALLOWED_HOSTS to the names that people type, else only localhost is answered.")
+
+
+def _var_dir() -> Path:
+    return Path(env_str("QX_VAR_DIR") or bootstrap.ROOT / "var").resolve()
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - replaced by loopback here
+    return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
+
+
+def _start_queue_server(supervisor: Supervisor) -> None:
+    server = QueueServer(_var_dir())
+    if server.answers():
+        server.stop()  # left behind by a machine's crash; this supervisor runs its own
+    pid = supervisor.start(Service("queue", server.command(), level=0))
+    server.wait_until_ready(pid)
+
+
+def _prepare(supervisor: Supervisor, *, demo: bool) -> bool:
+    """Database, static files, first data. False where it failed or was interrupted."""
+    command = [sys.executable, "-m", "qexplorer_site.prepare", *(["--demo"] if demo else [])]
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=child_setup())  # noqa: S603 - our own module
+    while process.poll() is None:
+        if supervisor.stopping.wait(0.05):
+            stop_all([process.pid], 10)
+            return False
+    return process.returncode == 0
+
+
+def _web(web_fd: int) -> Service:
+    command = [
+        *(sys.executable, "-m", "gunicorn", "qexplorer_site.wsgi"),
+        *("--bind", f"fd://{web_fd}", "--workers", "2", "--threads", "4", "--timeout", "120"),
+        *("--access-logfile", "-", "--access-logformat", _WEB_LOG_FORMAT),
+    ]
+    return Service("web", command, pass_fds=(web_fd,), level=2)
+
+
+def _workers() -> list[Service]:
+    # Both take explorations first; only one takes long data jobs, so that an auditor never waits behind two of them.
+    first = [*_manage("rqworker"), "explore", "suggest", "default", "--with-scheduler"]
+    second = [*_manage("rqworker"), "explore", "data", "default", "suggest"]
+    ours = ["--worker-class", "qexplorer_site.worker.Worker"]
+    return [
+        Service("worker-1", first + ours),
+        Service("worker-2", second + ours),
+        Service("trainer", [*_manage("rqworker"), "train", *ours]),
+        Service("clock", [*_manage("rqcron"), "qexplorer_site.cron"], level=2),
+    ]
+
+
+def _manage(word: str) -> list[str]:
+    return [sys.executable, str(bootstrap.ROOT / "manage.py"), word]
+
+
+def _wait_until_ready(supervisor: Supervisor, url: str) -> bool:
+    deadline = time.monotonic() + _READY_S
+    while not _answers(f"{url}healthz/live"):
+        if supervisor.stopping.wait(0.1):
+            return False
+        if not supervisor.runs("web") or time.monotonic() > deadline:
+            log = supervisor.log_dir / "web.log"
+            raise SupervisorError(f"The web process does not answer. The end of {log}:\n{_tail(log)}")
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own address
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-12:])
+
+
+def _greet(url: str, *, demo: bool) -> None:
+    say(f"\nQExplorer runs at {url}")
+    logins = _var_dir() / "demo_logins.txt"
+    if demo and os.environ.get("QX_DEMO") == "1" and logins.exists():
+        say(f"Demo logins:\n{logins.read_text().rstrip()}")
+    say("Ctrl-C or ./qexplorer stop ends it; ./qexplorer doctor checks it.\n")
+
+
+def _install_learning(supervisor: Supervisor) -> None:
+    if not bootstrap.is_installed(Path(sys.prefix), bootstrap.LEARN):
+        command = [sys.executable, str(bootstrap.ROOT / "qexplorer_site" / "bootstrap.py"), "install_learning"]
+        supervisor.start(Service("learning-stack", command, level=2, restarts=False, shows=True))
+
+
+def _with_folder(word: str, arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"./qexplorer {word}")
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(arguments).folder
+    _load_django()
+    from qexplorer_site import backup as archive
+
+    try:
+        say(archive.save(folder) if word == "backup" else archive.load(folder))
+    except archive.BackupError as error:
+        sys.stderr.write(f"qexplorer: {error}\n")
+        return 1
+    return 0
+
+
+def _load_django() -> None:
+    import django
+
+    django.setup()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,8 @@
+"""What runs by the clock: one tick a minute. What a tick does is written in the database, where the admin edits it."""
+
+from rq import cron
+
+from audit.jobs import tick
+
+# A tick that no worker took within its minute is dropped: the next one does the same.
+cron.register(tick, queue_name="default", cron="* * * * *", name="tick", job_timeout=300, ttl=55, result_ttl=0)

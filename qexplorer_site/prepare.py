@@ -1,0 +1,74 @@
+"""Brings database, static files and first data to the state of the code: `python -m qexplorer_site.prepare [--demo]`.
+
+A process of its own, so that the supervisor needs no Django.
+"""
+
+import hashlib
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+from django.conf import settings
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+
+
+def main(arguments: list[str]) -> int:
+    django.setup()
+    try:
+        migrate()
+    except DatabaseError as error:
+        sys.stderr.write(f"The database cannot be used: {str(error).strip()}\nCheck DATABASE_URL and the server.\n")
+        return 1
+    collect_static()
+    if "--demo" in arguments:
+        call_command("load_demo", if_empty=True)
+    else:
+        make_first_admin()
+    return 0
+
+
+def migrate() -> None:
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        sys.stdout.write("Bringing the database up to date.\n")
+        sys.stdout.flush()
+        call_command("migrate", verbosity=0, interactive=False)
+
+
+def collect_static() -> None:
+    """Copy and compress the static files, where one of them changed since the last time."""
+    stamp = Path(settings.STATIC_ROOT) / ".collected"
+    state = hashlib.sha256("\n".join(sorted(_static_files())).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == state:
+        return
+    call_command("collectstatic", verbosity=0, interactive=False)
+    stamp.write_text(state)
+
+
+def _static_files() -> Iterator[str]:
+    from django.contrib.staticfiles.finders import get_finders
+
+    for finder in get_finders():
+        for path, storage in finder.list([]):
+            status = Path(storage.path(path)).stat()
+            yield f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def make_first_admin() -> None:
+    """On a site without any login, make one and print its password this once."""
+    from django.contrib.auth.models import User
+
+    if User.objects.exists():
+        return
+    password = secrets.token_urlsafe(12)
+    User.objects.create_superuser("admin", password=password)
+    sys.stdout.write(f"First login: admin / {password} (shown only now; change it in the admin)\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
