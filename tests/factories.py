@@ -293,6 +293,7 @@ def make_exposure(*, run: QueryRun | None = None, item: Item | None = None, **kw
     values: dict[str, Any] = {"rank": run.exposures.count() + 1, "item_text": item.text}
     values |= kwargs
     values.setdefault("position", values["rank"])
+    values.setdefault("page", 1)
     values.setdefault("user", run.exploration_query.exploration.created_by)
     return Exposure.objects.create(run=run, item=item, **values)
 
@@ -302,7 +303,7 @@ def make_judgment(
 ) -> Judgment:
     """A toxic judgment on an exposure or on a report's text; with `undoes`, its undoing.
 
-    `stands` keeps StandingVerdict in step as the service would for one person: the latest not undone.
+    `stands` keeps StandingVerdict in step as the service does: each person's newest counts, two that differ dispute it.
     """
     undone: Judgment | None = kwargs.get("undoes")
     values: dict[str, Any] = {"verdict": Verdict.TOXIC, "duration_ms": 1500}
@@ -327,13 +328,16 @@ def make_judgment(
 
 def _restate(judgment: Judgment) -> None:
     about: dict[str, Any] = {"item_text_id": judgment.item_text_id, "policy_version_id": judgment.policy_version_id}
-    latest = Judgment.objects.standing().filter(**about).last()
-    if latest is None:
-        StandingVerdict.objects.filter(**about).delete()
-    else:
-        StandingVerdict.objects.update_or_create(
-            **about, defaults={"verdict": latest.verdict, "judgment": latest, "is_disputed": False}
-        )
+    newest = {judgment.user_id: judgment for judgment in Judgment.objects.standing().filter(**about)}
+    verdicts = {judgment.verdict for judgment in newest.values()}
+    StandingVerdict.objects.update_or_create(
+        **about,
+        defaults={
+            "verdict": verdicts.pop() if len(verdicts) == 1 else "",
+            "is_disputed": len(newest) > 1 and len(verdicts) > 1,
+            "judgment": max(newest.values(), key=lambda one: one.pk, default=judgment),
+        },
+    )
 
 
 def make_removal(*, item: Item | None = None, judgment: Judgment | None = None, **kwargs: Any) -> Removal:
