@@ -115,6 +115,7 @@ AXES_FAILURE_LIMIT = env_int("QX_LOGIN_ATTEMPTS", 10, low=1, high=1000)
 AXES_COOLOFF_TIME = env_float("QX_LOGIN_COOLOFF_HOURS", 0.25, low=0.01, high=240)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "429.html"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "audit:queue"

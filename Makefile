@@ -1,0 +1,16 @@
+.PHONY: run up stop test doctor
+
+run:
+	./qexplorer
+
+up:
+	./qexplorer up
+
+stop:
+	./qexplorer stop
+
+test:
+	./qexplorer test
+
+doctor:
+	./qexplorer doctor
