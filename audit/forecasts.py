@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from audit.models import Exposure, Query, Report
+from audit.models import Exposure, Item, ItemState, Query, Report
 from extraction.errors import SearchError
 from extraction.search import Order, SearchPage, SearchRequest, get_engine
 from extraction.text import MatchMode
@@ -55,5 +55,12 @@ def figures(page: SearchPage, *, overlap_with: Iterable[int]) -> ForecastFigures
 
 
 def seen_items(item_ids: Sequence[int]) -> set[int]:
-    """Those of the items that were shown to somebody before (one query)."""
-    return set(Exposure.objects.filter(item_id__in=item_ids).values_list("item_id", flat=True).distinct())
+    """Those of the items that somebody was shown before, or that are not live any more (the index may be a moment
+    behind the database). Two queries a chunk of 5,000.
+    """
+    seen: set[int] = set()
+    for start in range(0, len(item_ids), 5_000):
+        chunk = item_ids[start : start + 5_000]
+        seen.update(Exposure.objects.filter(item_id__in=chunk).values_list("item_id", flat=True).distinct())
+        seen.update(Item.objects.filter(pk__in=chunk).exclude(state=ItemState.LIVE).values_list("pk", flat=True))
+    return seen

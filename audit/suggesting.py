@@ -43,11 +43,12 @@ def suggest(report: Report) -> SuggestionBatch | None:
     version, model = serving if serving else (0, None)
     found = candidates(report.item_text.text, analysis=get_analysis(engine.analysis), risk=model)
     trials = try_on_index(found, engine)
+    retrieved = {item for trial in trials for item in trial.first}
     if serving:
-        trials = rescore(trials, current_risks({item for trial in trials for item in trial.first}, *serving))
+        trials = rescore(trials, current_risks(retrieved, *serving))
     proposals = propose(
         trials,
-        seen=_seen(trials) | {report.item_id},
+        seen=seen_items(sorted(retrieved)) | {report.item_id},
         accepted=_shown_by_accepted(report, engine),
         limit=settings.MAX_SUGGESTIONS,
     )
@@ -93,11 +94,6 @@ def current_risks(item_ids: set[int], version: int, model: RiskModel) -> dict[in
     scores = model.score(text for _pk, text in behind)
     risks.update(zip((pk for pk, _text in behind), scores.tolist(), strict=True))
     return risks
-
-
-def _seen(trials: Sequence[Trial]) -> set[int]:
-    ids = sorted({item for trial in trials for item in trial.first})
-    return {seen for start in range(0, len(ids), 5_000) for seen in seen_items(ids[start : start + 5_000])}
 
 
 def _shown_by_accepted(report: Report, engine: SearchEngine) -> set[int]:
