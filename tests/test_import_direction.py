@@ -1,4 +1,4 @@
-"""extraction ← audit ← training; nobody imports the site's wiring; heavy and foreign packages stay where they belong."""
+"""extraction ← audit ← training; nobody imports the wiring; heavy and foreign packages stay where they belong."""
 
 import ast
 from collections.abc import Iterator
