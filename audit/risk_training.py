@@ -79,7 +79,7 @@ def refit(*, user_id: int | None = None) -> RiskModel | None:
     except risk.OneClassOnly:
         return None
     checked = check(model, held_out)
-    row = _store(model, kept=[*kept, *positives], unlabelled=len(unlabelled), checked=checked)
+    row = _store(model, kept=[*kept, *positives], unlabelled=unlabelled, checked=checked)
     if checked.refusal:
         logger.warning("Risk model %s does not serve: %s", row.version, checked.refusal)
     else:
@@ -194,11 +194,12 @@ def _loss(model: risk.RiskModel, rows: Sequence[Row]) -> float | None:
     return risk.log_loss(model, [row.text for row in rows], [row.label for row in rows])
 
 
-def _store(model: risk.RiskModel, *, kept: Sequence[Row], unlabelled: int, checked: Check) -> RiskModel:
+def _store(model: risk.RiskModel, *, kept: Sequence[Row], unlabelled: Sequence[Row], checked: Check) -> RiskModel:
     data = risk.dumps(model)
     digest = hashlib.sha256(data).hexdigest()
     store_artifact(data, digest)
     positives = sum(row.label for row in kept)
+    base_rate = float(model.score(row.text for row in unlabelled).mean()) if unlabelled else 0.0
     for _attempt in range(5):
         newest = RiskModel.objects.aggregate(newest=Max("version"))["newest"] or 0
         try:
@@ -209,7 +210,8 @@ def _store(model: risk.RiskModel, *, kept: Sequence[Row], unlabelled: int, check
                     analysis=model.analysis,
                     positives=positives,
                     negatives=len(kept) - positives,
-                    unlabelled=unlabelled,
+                    unlabelled=len(unlabelled),
+                    base_rate=base_rate,
                     held_out=checked.count,
                     held_out_loss=checked.candidate,
                     baseline_loss=checked.serving,

@@ -19,13 +19,15 @@ from audit.models import (
     SuggestionBatch,
     SuggestionsState,
 )
-from extraction.registry import serving_risk
+from extraction.registry import serving_risk, serving_row
 from extraction.risk import RiskModel
 from extraction.search import SearchEngine, get_engine
-from extraction.suggest import Proposal, Trial, candidates, propose, rescore, try_on_index
+from extraction.suggest import FLOOR, Proposal, candidates, propose, rescore, try_on_index
 from extraction.text import MatchMode, get_analysis
 
 SEARCH = "search"
+ABOVE_BASE = 2.0
+"""A phrase is worth an auditor's look if its expected share is at least this many times that of a random item."""
 
 
 def suggest(report: Report) -> SuggestionBatch | None:
@@ -51,6 +53,7 @@ def suggest(report: Report) -> SuggestionBatch | None:
         seen=seen_items(sorted(retrieved)) | {report.item_id},
         accepted=_shown_by_accepted(report, engine),
         limit=settings.MAX_SUGGESTIONS,
+        floor=_floor(),
     )
     return _store(report, engine, version, proposals, tried=len(trials))
 
@@ -94,6 +97,12 @@ def current_risks(item_ids: set[int], version: int, model: RiskModel) -> dict[in
     scores = model.score(text for _pk, text in behind)
     risks.update(zip((pk for pk, _text in behind), scores.tolist(), strict=True))
     return risks
+
+
+def _floor() -> float:
+    """The share under which nothing is proposed. A young model's probabilities are all low, so it goes by the base."""
+    serving = serving_row()
+    return FLOOR if serving is None else min(FLOOR, ABOVE_BASE * serving.base_rate)
 
 
 def _shown_by_accepted(report: Report, engine: SearchEngine) -> set[int]:

@@ -20,6 +20,7 @@ class RiskModel(models.Model):
     held_out = models.PositiveIntegerField(default=0, help_text="Judged texts kept out for the check.")
     held_out_loss = models.FloatField(null=True, blank=True, help_text="Log loss on them, nats.")
     baseline_loss = models.FloatField(null=True, blank=True, help_text="The model it would replace, on the same texts.")
+    base_rate = models.FloatField(default=0.0, help_text="Mean risk of the random unlabelled items it was fitted with.")
     refusal = models.TextField(blank=True, help_text="Why it does not serve, where the check refused it.")
 
     class Meta:

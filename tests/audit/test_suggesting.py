@@ -69,7 +69,7 @@ def test_what_was_seen_counts_less(corpus, auditor):
     assert len(exposures_of(exploration)) == len(CAMPAIGN)
     other = make_report(text="formal certifcate with steel stamp, write now")
     suggest(other)
-    assert all(suggestion.unseen == 0 for suggestion in other.suggestions.all())
+    assert all(found.unseen == 0 for found in other.suggestions.all() if "certifcate" in found.text)
 
 
 def test_past_precision_counts_removed_items_too(corpus, auditor):
