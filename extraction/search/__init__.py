@@ -36,7 +36,21 @@ __all__ = [
 
 def get_engine() -> SearchEngine:
     """The engine of this process: one for each set of settings, safe to share between threads and across a fork."""
+    if settings.ELASTICSEARCH_URL:
+        return _elasticsearch(
+            settings.ELASTICSEARCH_URL,
+            settings.SEARCH_INDEX,
+            settings.ELASTICSEARCH_API_KEY,
+            settings.ELASTICSEARCH_CA_CERTS,
+        )
     return _fts5(Path(settings.SEARCH_FILE))
+
+
+@lru_cache
+def _elasticsearch(url: str, alias: str, api_key: str, ca_certs: str) -> SearchEngine:
+    from extraction.search.elasticsearch import ElasticsearchEngine  # 0.2 s that only those who use it wait for
+
+    return ElasticsearchEngine(url, alias, api_key=api_key, ca_certs=ca_certs)
 
 
 @lru_cache

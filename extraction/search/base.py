@@ -169,6 +169,12 @@ def read_query(request: SearchRequest, analysis: Analysis) -> list[str]:
     return tokens
 
 
+def check_cursor(request: SearchRequest) -> None:
+    """Raises BadQuery for a cursor that another order made."""
+    if request.after is not None and len(request.after) != (3 if request.order is Order.RISK else 2):
+        raise BadQuery(f"This is no cursor of the order {request.order.value}: {request.after}.")
+
+
 # The index keeps risk as a number and time as milliseconds, so that both engines order the same way.
 
 

@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from extraction.errors import BadQuery, IndexMissing, RebuildRunning, SearchError, SearchTimedOut, SearchUnavailable
+from extraction.errors import IndexMissing, RebuildRunning, SearchError, SearchTimedOut, SearchUnavailable
 from extraction.search.base import (
     COUNT_LIMIT,
     Counts,
@@ -38,6 +38,7 @@ from extraction.search.base import (
     PutFailure,
     SearchPage,
     SearchRequest,
+    check_cursor,
     hit_of,
     newest_of,
     read_query,
@@ -407,13 +408,10 @@ class _Search:
 
 
 def _cursor(request: SearchRequest) -> dict[str, object]:
-    """The values of the request's cursor by name. Raises BadQuery for a cursor of another order."""
+    """The values of the request's cursor by name."""
+    check_cursor(request)
     names = ("risk", "created", "id") if request.order is Order.RISK else ("created", "id")
-    if request.after is None:
-        return {}
-    if len(request.after) != len(names):
-        raise BadQuery(f"This is no cursor of the order {request.order.value}: {request.after}.")
-    return dict(zip(names, request.after, strict=True))
+    return {} if request.after is None else dict(zip(names, request.after, strict=True))
 
 
 def _place(order: Order, sort: tuple[float | int, ...]) -> tuple[float | int, ...]:
