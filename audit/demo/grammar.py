@@ -7,7 +7,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 Slots = Mapping[str, Sequence[str]]
 
@@ -36,7 +36,7 @@ class GrammarError(ValueError):
     """A template that cannot be read or a slot that nobody fills."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(template: str) -> Parts:
     """Read a template; raises GrammarError for a bracket without its partner."""
     parts, end = _parse_until(template, 0, "")

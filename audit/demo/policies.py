@@ -20,7 +20,8 @@ POLICIES: tuple[DemoPolicy, ...] = (
         "forged-documents",
         "Forged documents",
         "Nobody may offer, ask for or teach the making of a certificate, diploma, seal or record that no authority "
-        "issued, or sell answers to an examination. 禁止提供、求购或教人制作并非由主管机构签发的证书、印章或记录，禁止买卖考试答案。",
+        "issued, or sell answers to an examination. "
+        "禁止提供、求购或教人制作并非由主管机构签发的证书、印章或记录，禁止买卖考试答案。",
         "Offers, asks for or teaches a forged paper, seal or exam answer, openly or in disguised words.",
         "Real papers in other trades: frames, covers, notarised translation, gowns, past papers, textbooks.",
         "The text alone does not decide whether the paper is real. Say what is missing.",
@@ -79,7 +80,7 @@ POLICIES: tuple[DemoPolicy, ...] = (
     DemoPolicy(
         "scams",
         "Prize, parcel and refund scams",
-        "Prizes that cost a fee, delivery notices that lead elsewhere, refunds from strangers, parcels of counterfeits. "
+        "Prizes that cost a fee, delivery notices that lead elsewhere, refunds from strangers, counterfeit parcels. "
         "禁止虚假中奖、仿冒快递通知、冒充客服理赔和倒卖来路不明的包裹。",
         "Promises a prize, refund or parcel and wants a fee, a code or a click in return.",
         "Real shipping talk, questions about a late parcel, raffles of a local club without a fee.",
