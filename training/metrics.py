@@ -18,7 +18,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,11 +155,16 @@ def unique_at(rankings: Sequence[Ranking], verdicts: Verdicts, *, budget: int) -
     return found_by_report(rankings, verdicts, budget=budget).total()
 
 
-def unique_at_in_random_order(rankings: Sequence[Ranking], verdicts: Verdicts, *, budget: int, seed: int = 0) -> float:
-    """`unique_at` for a method that chooses no order: the mean over 20 random ones."""
+def found_in_random_order(
+    rankings: Sequence[Ranking], verdicts: Verdicts, *, budget: int, seed: int = 0
+) -> dict[str, float]:
+    """`found_by_report` for a method that chooses no order: the mean over 20 random ones."""
     shuffler = np.random.default_rng(seed)
-    orders = (shuffler.permutation(len(rankings)) for _ in range(RANDOM_ORDERS))
-    return fmean(unique_at([rankings[at] for at in order], verdicts, budget=budget) for order in orders)
+    found: Counter[str] = Counter()
+    for _ in range(RANDOM_ORDERS):
+        order = shuffler.permutation(len(rankings))
+        found += found_by_report([rankings[at] for at in order], verdicts, budget=budget)
+    return {report: number / RANDOM_ORDERS for report, number in found.items()}
 
 
 def novel_unique(

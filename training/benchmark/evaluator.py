@@ -1,0 +1,161 @@
+"""Run a method on one index of a suite and measure what it chose.
+
+The index is the product's own engine with the suite's token rule. Each index is built once in a working folder and
+thrown away with it.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from extraction.search import SearchEngine
+from extraction.search.fts5 import Fts5Engine
+from training import metrics
+from training.benchmark.methods import Choice, choose
+from training.benchmark.searcher import Searcher
+from training.benchmark.suites import (
+    Answers,
+    IndexKind,
+    LabelledItem,
+    Suite,
+    Task,
+    TaskReport,
+    Training,
+    documents,
+)
+
+MakeEngine = Callable[[Path], SearchEngine]
+"""An empty engine whose files, if it has any, begin with the path given."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `intervals`: 95 % bootstrap over reports, [low, high] by name of the figure."""
+
+    suite: str
+    split: str
+    index: str
+    method: str
+    reports: int
+    queries: int
+    effective: int
+    query_hit_rate: float
+    hit_at_100: int
+    precision_at_100: float
+    good: int
+    unique: int
+    reviewed: int
+    u_at_5: float
+    novel_unique: int
+    intervals: dict[str, list[float]]
+    seed: int
+    seconds: float
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(eq=False)
+class Bench:
+    """A suite with its indexes in `folder`, built when first asked for."""
+
+    suite: Suite
+    folder: Path
+    seed: int = 0
+    make_engine: MakeEngine = Fts5Engine
+
+    @cached_property
+    def training(self) -> Training:
+        """The train split: its index holds every item, since a method leaves the report's own item out by itself."""
+        items = self.suite.items_of("train")
+        searcher = self._searcher("train", items)
+        return Training(items, self.suite.reports_of("train"), searcher, self.suite.analysis)
+
+    def task(self, split: str, kind: IndexKind) -> Task:
+        """What a method gets to see of a split's index: texts without labels."""
+        reports = tuple(TaskReport(report.id, report.text) for report in self.suite.reports_of(split))
+        return Task(
+            reports=reports,
+            searcher=self._searcher(f"{split}-{kind}", self.suite.index_of(split, kind)),
+            training=self.training,
+            analysis=self.suite.analysis,
+            budget=metrics.REVIEWED_PER_REPORT * len(reports),
+            seed=self.seed,
+        )
+
+    def _searcher(self, name: str, items: Sequence[LabelledItem]) -> Searcher:
+        engine = self.make_engine(self.folder / f"{self.suite.name}-{name}.sqlite3")
+        engine.rebuild(documents(items), analysis=self.suite.analysis.name)
+        return Searcher(engine, self.suite.analysis, {item.id: item.text for item in items})
+
+
+def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Task, answers: Answers) -> Row:
+    """Let a method choose, search what it chose, measure. Equal seeds give equal rows, the seconds apart."""
+    began = time.perf_counter()
+    choice = choose(method, task, answers)
+    seconds = time.perf_counter() - began
+    rankings = [
+        metrics.Ranking(query.report, query.text, task.searcher.find(query.text).ids) for query in choice.queries
+    ]
+    figures = metrics.aggregate(rankings, answers.verdicts)
+    found = _found_at_budget(choice, rankings, answers, task)
+    return Row(
+        suite=bench.suite.name,
+        split=split,
+        index=kind.value,
+        method=method,
+        reports=len(task.reports),
+        queries=figures.queries,
+        effective=figures.effective,
+        query_hit_rate=round(figures.query_hit_rate, 4),
+        hit_at_100=figures.hits,
+        precision_at_100=round(figures.precision, 4),
+        good=figures.good,
+        unique=figures.unique,
+        reviewed=figures.reviewed,
+        u_at_5=round(sum(found.values()), 1),
+        novel_unique=metrics.novel_unique(
+            rankings,
+            answers.verdicts,
+            item_clusters=answers.item_clusters,
+            report_clusters=answers.report_clusters,
+        ),
+        intervals=_intervals(rankings, found, task, answers),
+        seed=task.seed,
+        seconds=round(seconds, 1),
+    )
+
+
+def _found_at_budget(
+    choice: Choice, rankings: Sequence[metrics.Ranking], answers: Answers, task: Task
+) -> Mapping[str, float]:
+    if choice.is_ordered:
+        return metrics.found_by_report(rankings, answers.verdicts, budget=task.budget)
+    return metrics.found_in_random_order(rankings, answers.verdicts, budget=task.budget, seed=task.seed)
+
+
+def _intervals(
+    rankings: Sequence[metrics.Ranking], found: Mapping[str, float], task: Task, answers: Answers
+) -> dict[str, list[float]]:
+    """Reports are drawn with replacement, also those that got no query; each brings its queries and its finds."""
+    each = [(ranking.report, metrics.query_figures(ranking, answers.verdicts)) for ranking in rankings]
+    queries = _per_report(task, ((report, 1) for report, _figures in each))
+    effective = _per_report(task, ((report, figures.is_effective) for report, figures in each))
+    hits = _per_report(task, ((report, figures.hits) for report, figures in each))
+    retrieved = _per_report(task, ((report, figures.retrieved) for report, figures in each))
+    intervals = {
+        "query_hit_rate": metrics.bootstrap_ratio(effective, queries, seed=task.seed),
+        "hit_at_100": metrics.bootstrap_sum(hits, seed=task.seed),
+        "precision_at_100": metrics.bootstrap_ratio(hits, retrieved, seed=task.seed),
+        "u_at_5": metrics.bootstrap_sum(_per_report(task, found.items()), seed=task.seed),
+    }
+    return {name: [round(interval.low, 4), round(interval.high, 4)] for name, interval in intervals.items()}
+
+
+def _per_report(task: Task, values: Iterable[tuple[str, float]]) -> list[float]:
+    sums = dict.fromkeys((report.id for report in task.reports), 0.0)
+    for report, value in values:
+        sums[report] += value
+    return list(sums.values())
