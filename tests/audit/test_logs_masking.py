@@ -34,7 +34,8 @@ def test_contact_data_is_masked(written, masked):
 
 
 @pytest.mark.parametrize(
-    "written", ["钢印水印齐全", "毕业证 ２０１９", "日结300-500", "加我V", "wechat payment", "Line dance", "e.g. this", "1:1还原"]
+    "written",
+    ["钢印水印齐全", "毕业证 ２０１９", "日结300-500", "加我V", "wechat payment", "Line dance", "e.g. this", "1:1还原"],
 )
 def test_text_without_contact_data_leaves_as_it_was_written(written):
     assert mask(written) == written

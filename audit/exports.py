@@ -1,0 +1,166 @@
+"""Exports that people ask for on the page: the request, the job that makes the file, and its end after some days."""
+
+import shutil
+import traceback
+import uuid
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.files import File
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.logs import STREAMS, FileRequest, Manifest, Privacy, Pseudonyms, Window, get_stream, write_file
+from audit.models import Export, ExportFormat, JobState
+from audit.queueing import enqueue_after_commit
+from audit.services.errors import Invalid
+from audit.services.once import record_request
+
+ATTEMPTS = 3
+"""How often a job that died (its worker was killed) is begun again before the export counts as failed."""
+
+
+@transaction.atomic
+def request_export(
+    *,
+    user: User,
+    stream: str,
+    format: ExportFormat,
+    key: uuid.UUID,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    is_unmasked: bool = False,
+    reason: str = "",
+) -> Export:
+    """Record what is asked and queue the job that answers it.
+
+    Raises Invalid for an unknown stream, a window without a moment in it, or masks taken off without right or reason.
+    """
+    record_request(key=key, user=user, action="export", at=None)
+    if stream not in STREAMS:
+        raise Invalid(_("There is no log of that name."))
+    if since is not None and until is not None and since >= until:
+        raise Invalid(_("The first day is after the last one."))
+    check_masks(user=user, is_unmasked=is_unmasked, reason=reason)
+    export = Export.objects.create(
+        user=user,
+        stream=stream,
+        format=format,
+        since=since,
+        until=until,
+        is_unmasked=is_unmasked,
+        reason=reason.strip() if is_unmasked else "",
+    )
+    enqueue_after_commit("data", "audit.jobs.run_export", export.pk, job_id=f"export-{export.pk}")
+    return export
+
+
+def check_masks(*, user: User, is_unmasked: bool, reason: str) -> None:
+    """Raises Invalid where masks are taken off without the right to, or without a reason."""
+    if is_unmasked and not user.has_perm("audit.export_unmasked"):
+        raise Invalid(_("You may not export without masks."))
+    if is_unmasked and not reason.strip():
+        raise Invalid(_("Say why the masks are taken off. The reason is kept with the export."))
+
+
+def visible_to(user: User) -> QuerySet[Export]:
+    """One's own exports; whoever may view all rows of the log of exports (the admin) sees everyone's."""
+    exports = Export.objects.select_related("user")
+    return exports if user.has_perm("audit.view_export") else exports.filter(user=user)
+
+
+def can_download(export: Export) -> bool:
+    """The file is there and its days are not over."""
+    return bool(export.file) and export.expires is not None and export.expires > timezone.now()
+
+
+def run_export(export_id: int) -> None:
+    """Make the file of one export and store it under its digest. Running it twice makes the same file once."""
+    export = _take(export_id)
+    if export is None:
+        return
+    folder = _folder(export_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        request = _file_request(export)
+        path = folder / request.name
+        manifest = write_file(request, path)
+        _finish(export, manifest, _store(path, manifest.sha256))
+    except Exception:
+        _fail(export_id, traceback.format_exc())
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    expire()
+
+
+def expire() -> int:
+    """Delete the files whose days are over; the row stays, as the log of who took what. Returns how many ended."""
+    now = timezone.now()
+    over = list(Export.objects.filter(expires__lte=now).exclude(file=""))
+    for export in over:
+        name = export.file.name or ""
+        Export.objects.filter(pk=export.pk).update(file="")
+        if not Export.objects.filter(file=name).exists():
+            default_storage.delete(name)
+    return len(over)
+
+
+def _take(export_id: int) -> Export | None:
+    """The export, marked as running. One that is over, or whose job died again and again, is not begun."""
+    export = Export.objects.filter(pk=export_id, state__in=[JobState.QUEUED, JobState.RUNNING]).first()
+    if export is None:
+        return None
+    attempts = int(export.manifest.get("attempts", 0)) + 1
+    if attempts > ATTEMPTS:
+        _fail(export_id, f"The job ended {ATTEMPTS} times before the file was ready.")
+        return None
+    export.state, export.manifest = JobState.RUNNING, {"attempts": attempts}
+    export.save(update_fields=["state", "manifest"])
+    return export
+
+
+def _file_request(export: Export) -> FileRequest:
+    return FileRequest(
+        stream=get_stream(export.stream),
+        format=ExportFormat(export.format),
+        window=Window(export.since, export.until),
+        privacy=Privacy(Pseudonyms.from_settings(), is_masked=not export.is_unmasked),
+    )
+
+
+def _store(path: Path, digest: str) -> str:
+    """The name of the file in the storage; equal files are stored once."""
+    name = f"exports/{digest[:2]}/{digest}{path.suffix}"
+    if default_storage.exists(name):
+        return name
+    with path.open("rb") as file:
+        return default_storage.save(name, File(file))
+
+
+def _finish(export: Export, manifest: Manifest, name: str) -> None:
+    now = timezone.now()
+    Export.objects.filter(pk=export.pk, state=JobState.RUNNING).update(
+        state=JobState.DONE,
+        error="",
+        rows=manifest.rows,
+        size=manifest.bytes,
+        digest=manifest.sha256,
+        file=name,
+        manifest=manifest.as_dict(),
+        finished=now,
+        expires=now + timedelta(days=settings.EXPORT_DAYS),
+    )
+
+
+def _fail(export_id: int, error: str) -> None:
+    Export.objects.filter(pk=export_id).update(state=JobState.FAILED, error=error, finished=timezone.now())
+
+
+def _folder(export_id: int) -> Path:
+    return Path(settings.VAR_DIR) / "exports" / str(export_id)
