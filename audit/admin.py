@@ -1,7 +1,5 @@
 """The Django admin: what people change (policies, switches, keys), the models that serve, and history, read-only."""
 
-from typing import TYPE_CHECKING, Any
-
 from django.contrib import admin, messages
 from django.contrib.auth.decorators import permission_required
 from django.db import models as db
@@ -13,36 +11,20 @@ from django.views.decorators.http import require_POST
 from rest_framework_api_key.admin import APIKeyModelAdmin
 from rest_framework_api_key.models import APIKey
 
-from audit import models
+from audit import admin_imports, models
+from audit.admin_base import ModelAdmin, ReadOnlyAdmin, StackedInline
 from audit.queueing import enqueue
 from extraction.models import RiskModel, RiskPromotion
 from extraction.registry import NothingToRollBack, promote_risk, rollback_risk, serving_row
 
-if TYPE_CHECKING:  # Django's own classes take no type parameters when they run
-    ModelAdmin = admin.ModelAdmin[Any]
-    StackedInline = admin.StackedInline[Any, Any]
-else:
-    ModelAdmin, StackedInline = admin.ModelAdmin, admin.StackedInline
-
 admin.site.site_header = "QExplorer"
 admin.site.site_title = "QExplorer"
 admin.site.index_title = "Administration"
+__all__ = ["admin_imports"]  # Django loads this module; that one registers its pages when it is imported
+
 admin.site.unregister(APIKey)  # replaced by our own, with scopes and a platform
 
 may_manage_learning = permission_required("audit.manage_learning", raise_exception=True)
-
-
-class ReadOnlyAdmin(ModelAdmin):
-    """History: everybody with the right may read it, nobody may change it."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: db.Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: db.Model | None = None) -> bool:
-        return False
 
 
 class PolicyVersionInline(StackedInline):
@@ -131,14 +113,12 @@ class ItemAdmin(ReadOnlyAdmin):
     list_display = ("platform", "external_id", "state", "created", "risk", "version", "indexed_version")
     list_filter = ("state", "platform")
     search_fields = ("external_id", "author_key")
-    show_full_result_count = False
 
 
 @admin.register(models.Report)
 class ReportAdmin(ReadOnlyAdmin):
     list_display = ("number", "policy", "status", "outcome", "opened", "due", "claimed_by", "complaint_count")
     list_filter = ("status", "outcome", "policy", "arm", "suggestions_state")
-    show_full_result_count = False
 
 
 @admin.register(models.Exploration)
@@ -169,7 +149,7 @@ class ExportAdmin(ReadOnlyAdmin):
     RiskPromotion,
 )
 class HistoryAdmin(ReadOnlyAdmin):
-    show_full_result_count = False
+    """Rows of the log."""
 
 
 @admin.register(RiskModel)

@@ -84,6 +84,14 @@ def rescore_index() -> None:
     indexing.rescore()
 
 
+def index_item(item_id: int) -> None:
+    """Index one item that a person has just changed. Engine trouble leaves it to the sweeper."""
+    try:
+        indexing.index_items([item_id])
+    except SearchError as error:
+        logger.warning("Item %s waits for the sweeper: %s", item_id, error)
+
+
 def sweep_index() -> None:
     """Index the items whose entry is behind."""
     indexing.sweep()

@@ -22,6 +22,7 @@ from audit.models import (
     StandingVerdict,
     Verdict,
 )
+from audit.queueing import enqueue_after_commit
 
 
 def record_verdict(
@@ -88,6 +89,11 @@ def set_removed(
     return removal
 
 
+def index_soon(item: Item) -> None:
+    """Bring the index up to date right after the commit; the sweeper would do it within a minute."""
+    enqueue_after_commit("explore", "audit.jobs.index_item", item.pk)
+
+
 def standing_of(item_text: ItemText, policy_version: PolicyVersion) -> tuple[str, bool, Judgment | None]:
     """(verdict, is_disputed, newest judgment) from the judgments that nobody undid.
 
@@ -116,6 +122,8 @@ def _follow(judgment: Judgment, user: User, at: datetime | None) -> None:
         defaults={"verdict": verdict, "is_disputed": is_disputed, "judgment": last or judgment},
     )
     item = judgment.item_text.item
+    if at is None:
+        index_soon(item)
     if not _settle_item(item, judgment, is_disputed, user, at):
         # The verdict itself is part of the index entry (past precision), so the entry is behind now.
         Item.objects.filter(pk=item.pk).update(version=F("version") + 1)

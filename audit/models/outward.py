@@ -26,6 +26,7 @@ class ApiKey(AbstractAPIKey):
 
 
 class JobState(models.TextChoices):
+    DRAFT = "draft", _("not started")
     QUEUED = "queued", _("queued")
     RUNNING = "running", _("running")
     DONE = "done", _("done")

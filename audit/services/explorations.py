@@ -37,7 +37,8 @@ def explore(*, reports: Sequence[Report], user: User, key: uuid.UUID, at: dateti
     for position, (query_id, served) in enumerate(by_query.items(), start=1):
         row = ExplorationQuery.objects.create(exploration=exploration, query_id=query_id, position=position)
         row.decisions.set(served)
-    _enqueue(exploration)
+    if at is None:  # history that is written afterwards runs where it is written
+        _enqueue(exploration)
     return exploration
 
 

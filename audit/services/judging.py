@@ -26,7 +26,7 @@ from audit.services.errors import Conflict, Invalid, NotHeld
 from audit.services.explorations import may_work
 from audit.services.once import record_request
 from audit.services.reports import lease_end
-from audit.verdicts import record_undo, record_verdict, set_removed
+from audit.verdicts import index_soon, record_undo, record_verdict, set_removed
 
 
 @transaction.atomic
@@ -90,6 +90,7 @@ def reinstate(*, item: Item, user: User, reason: str, key: uuid.UUID, at: dateti
         raise Invalid(_("Give a reason, so that the next person knows."))
     removal = set_removed(item=item, removed=False, user=user, reason=reason, at=at)
     item.refresh_from_db()
+    index_soon(item)
     if removal is None:
         raise Conflict(_("This item is not removed. Here is how it stands now."))
     return removal

@@ -14,6 +14,8 @@ from audit.models import Decision, DecisionKind, Query, QuerySource, Report, Rep
 from audit.services.errors import Conflict, Invalid
 from audit.services.once import record_request
 from audit.services.reports import hold
+from extraction.errors import SearchError
+from extraction.search import get_engine
 from extraction.text import CURRENT_ANALYSIS, MatchMode, clean_text, get_analysis
 
 MAX_LENGTH = 200
@@ -139,16 +141,24 @@ def checked_key(text: str, mode: MatchMode) -> str:
         raise Invalid(
             _("A query has at most %(count)d characters. Take the part that is special.") % {"count": MAX_LENGTH}
         )
-    found = get_analysis().key(cleaned, mode)
+    found = get_analysis(index_analysis()).key(cleaned, mode)
     if len(found.replace(" ", "")) < 2:
         raise Invalid(_("Too short to search: take two characters or more, not counting spaces and punctuation."))
     return found
 
 
+def index_analysis() -> str:
+    """The analysis that the index was built with; the present one where the engine cannot say."""
+    try:
+        return get_engine().analysis
+    except SearchError:
+        return CURRENT_ANALYSIS
+
+
 def query_of(text: str, mode: MatchMode) -> Query:
     """The query row of a phrase; equal phrases (after normalisation) share one."""
     query, _created = Query.objects.get_or_create(
-        analysis=CURRENT_ANALYSIS, mode=mode.value, key=checked_key(text, mode), defaults={"text": text}
+        analysis=index_analysis(), mode=mode.value, key=checked_key(text, mode), defaults={"text": text}
     )
     return query
 
