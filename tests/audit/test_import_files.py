@@ -10,7 +10,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 
-from audit.intake import ImportOptions, import_stream, preview, register_path, register_upload, run_import
+from audit.intake import ImportOptions, import_stream, preview, register_path, register_upload, run_import, start_upload
 from audit.intake import files as import_files
 from audit.models import Complaint, ImportFile, ImportKind, Item, JobState, Report
 from extraction.search import SearchRequest, get_engine
@@ -129,16 +129,23 @@ def test_only_the_first_thousand_problems_are_kept(write: Callable[..., Path]) -
     assert (row.bad_count, len(row.problems)) == (1100, 1000)
 
 
-def test_an_upload_is_kept_queued_and_imported_by_the_job(django_capture_on_commit_callbacks: Any) -> None:
+def test_an_upload_is_a_draft_until_it_is_started_once() -> None:
     upload = SimpleUploadedFile("items.jsonl", (line("a") + "\n").encode())
     row = register_upload(upload, ImportKind.ITEMS, options=ImportOptions.make("items.jsonl", platform="forum"))
-    assert row.state == JobState.QUEUED
+    assert (row.state, row.size) == (JobState.DRAFT, upload.size)
+    run_import(row.pk)
+    assert not Item.objects.exists()
+    assert [start_upload(row), start_upload(row)] == [True, False]
+
+
+def test_a_started_upload_is_imported_once_by_the_job() -> None:
+    upload = SimpleUploadedFile("items.jsonl", (line("a") + "\n").encode())
+    row = register_upload(upload, ImportKind.ITEMS, options=ImportOptions.make("items.jsonl", platform="forum"))
+    start_upload(row)
+    run_import(row.pk)
     run_import(row.pk)
     row.refresh_from_db()
-    assert (row.state, row.created_count, row.size) == (JobState.DONE, 1, upload.size)
-    run_import(row.pk)
-    row.refresh_from_db()
-    assert (row.created_count, row.same_count) == (1, 0)
+    assert (row.state, row.created_count, row.same_count) == (JobState.DONE, 1, 0)
 
 
 def test_the_job_leaves_the_import_of_a_command_alone(write: Callable[..., Path]) -> None:
