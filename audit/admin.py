@@ -24,6 +24,10 @@ __all__ = ["admin_imports"]  # Django loads this module; that one registers its 
 
 admin.site.unregister(APIKey)  # replaced by our own, with scopes and a platform
 
+_ITEMS = "admin:audit_item_changelist"
+_RISK_MODELS = "admin:extraction_riskmodel_changelist"
+
+may_load = permission_required("audit.load_data", raise_exception=True)
 may_manage_learning = permission_required("audit.manage_learning", raise_exception=True)
 
 
@@ -113,6 +117,15 @@ class ItemAdmin(ReadOnlyAdmin):
     list_display = ("platform", "external_id", "state", "created", "risk", "version", "indexed_version")
     list_filter = ("state", "platform")
     search_fields = ("external_id", "author_key")
+    change_list_template = "admin/audit/item/change_list.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("verify/", view(verify_view), name="index-verify"),
+            path("rebuild/", view(rebuild_view), name="index-rebuild"),
+            *super().get_urls(),
+        ]
 
 
 @admin.register(models.Report)
@@ -187,15 +200,29 @@ class RiskModelAdmin(ReadOnlyAdmin):
 
 
 @require_POST
+@may_load
+def verify_view(request: HttpRequest) -> HttpResponse:
+    return _queued(request, "audit.jobs.verify_index", "verify-index", _("The check of the index is queued."), _ITEMS)
+
+
+@require_POST
+@may_load
+def rebuild_view(request: HttpRequest) -> HttpResponse:
+    sentence = _("Building the index anew is queued. Searches go on with the old one until it is ready.")
+    return _queued(request, "audit.jobs.rebuild_index", "rebuild-index", sentence, _ITEMS)
+
+
+@require_POST
 @may_manage_learning
 def refit_view(request: HttpRequest) -> HttpResponse:
-    return _queued(request, "audit.jobs.refit_risk", "refit-risk", _("A refit is queued."))
+    return _queued(request, "audit.jobs.refit_risk", "refit-risk", _("A refit is queued."), _RISK_MODELS)
 
 
 @require_POST
 @may_manage_learning
 def rescore_view(request: HttpRequest) -> HttpResponse:
-    return _queued(request, "audit.jobs.rescore_index", "rescore-index", _("Scoring the whole index anew is queued."))
+    sentence = _("Scoring the whole index anew is queued.")
+    return _queued(request, "audit.jobs.rescore_index", "rescore-index", sentence, _RISK_MODELS)
 
 
 @require_POST
@@ -226,13 +253,13 @@ def promote_view(request: HttpRequest, pk: int) -> HttpResponse:
     return _to_risk_models()
 
 
-def _queued(request: HttpRequest, job: str, job_id: str, sentence: str) -> HttpResponse:
+def _queued(request: HttpRequest, job: str, job_id: str, sentence: str, back: str) -> HttpResponse:
     if enqueue("data", job, job_id=job_id):
         messages.success(request, sentence)
     else:
         messages.error(request, _("The queue cannot be reached. Nothing was started; `./qexplorer doctor` says why."))
-    return _to_risk_models()
+    return HttpResponseRedirect(reverse(back))
 
 
 def _to_risk_models() -> HttpResponseRedirect:
-    return HttpResponseRedirect(reverse("admin:extraction_riskmodel_changelist"))
+    return HttpResponseRedirect(reverse(_RISK_MODELS))

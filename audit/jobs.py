@@ -1,14 +1,13 @@
 """The background jobs. Each takes an id, reads the row that is the truth, and does no harm when it runs twice."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import django_rq
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from redis.exceptions import RedisError
-from rq.job import Job
 from rq.registry import StartedJobRegistry
 
 from audit import exports, indexing, intake, outbox, risk_training
@@ -25,9 +24,9 @@ from audit.models import (
     RunState,
     SuggestionsState,
 )
-from audit.queueing import enqueue
+from audit.queueing import enqueue, is_under_way
 from audit.services.explorations import claim_run
-from audit.suggesting import suggest
+from audit.suggesting import is_stale, suggest
 from extraction.errors import SearchError
 from extraction.registry import serving_row
 from extraction.search import Order, SearchPage, SearchRequest, get_engine
@@ -35,7 +34,6 @@ from extraction.text import MatchMode
 
 logger = logging.getLogger(__name__)
 
-ALIVE = {"queued", "started", "deferred", "scheduled"}
 STUCK_AFTER = timedelta(seconds=90)
 REFRESH_LIMIT = 500
 
@@ -43,9 +41,9 @@ REFRESH_LIMIT = 500
 def suggest_for_report(report_id: int) -> None:
     """Compute and store the suggestions of one report. Engine trouble leaves it pending; the tick tries again."""
     report = Report.objects.select_related("item", "item_text", "policy").get(pk=report_id)
-    if serving_row() is None:
-        risk_training.refit()
     try:
+        if serving_row() is None:
+            risk_training.refit()
         suggest(report)
     except SearchError as error:
         logger.warning("No suggestions for report %s yet: %s", report_id, error)
@@ -53,22 +51,23 @@ def suggest_for_report(report_id: int) -> None:
 
 
 def refresh_suggestions() -> None:
-    """New batches for the reports that wait, those due first; what is on a screen stays."""
+    """New batches for the waiting reports whose batch is stale, those due first; what is on a screen stays."""
     waiting = Report.objects.filter(status=ReportStatus.WAITING).in_queue_order()
-    for report in waiting.select_related("item", "item_text", "policy")[:REFRESH_LIMIT]:
-        suggest(report)
+    for report in waiting.select_related("item", "item_text", "policy", "batch__report")[:REFRESH_LIMIT]:
+        if report.batch is None or is_stale(report.batch):
+            suggest(report)
 
 
-def run_exploration(exploration_id: int) -> None:
+def run_exploration(exploration_id: int, *, at: datetime | None = None) -> None:
     """Run every query of an exploration that has not run; each run is stored as soon as it ends."""
-    if not claim_run(exploration_id):
+    if not claim_run(exploration_id, at=at):
         return
     exploration = Exploration.objects.get(pk=exploration_id)
     for row in exploration.queries.filter(run=None).select_related("query"):
-        _run_query(row)
+        _run_query(row, at)
     failed = exploration.queries.filter(state=RunState.FAILED).exists()
     Exploration.objects.filter(pk=exploration_id, state=RunState.RUNNING).update(
-        state=RunState.FAILED if failed else RunState.DONE, finished=timezone.now()
+        state=RunState.FAILED if failed else RunState.DONE, finished=at or timezone.now()
     )
 
 
@@ -95,6 +94,19 @@ def index_item(item_id: int) -> None:
 def sweep_index() -> None:
     """Index the items whose entry is behind."""
     indexing.sweep()
+
+
+def verify_index() -> None:
+    """Compare the index with the database and mend what differs."""
+    found = indexing.verify()
+    if found:
+        logger.warning("The index differed from the database and was mended: %s", found)
+
+
+def rebuild_index() -> None:
+    """Build the index anew beside the old one, then swap; the suggestions go by the new one."""
+    indexing.rebuild(get_engine().analysis)
+    enqueue("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
 
 
 def publish_outbox() -> None:
@@ -132,15 +144,16 @@ def tick() -> None:
     if risk_training.verdicts_since_fit() >= settings.REFIT_EVERY:
         enqueue("data", "audit.jobs.refit_risk", job_id="refit-risk")
     local = timezone.localtime()
-    if (local.hour, local.minute) == (settings.RESCORE_HOUR, 0):
+    if (local.hour, local.minute) == (settings.NIGHTLY_HOUR, 0):
         enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")
+        enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
     for export_id in _waiting(Export):
         enqueue("data", "audit.jobs.run_export", export_id, job_id=f"export-{export_id}")
     for import_id in _waiting(ImportFile):
         enqueue("data", "audit.jobs.run_import", import_id, job_id=f"import-{import_id}")
 
 
-def _run_query(row: ExplorationQuery) -> None:
+def _run_query(row: ExplorationQuery, at: datetime | None) -> None:
     request = SearchRequest(
         text=row.query.text, mode=MatchMode(row.query.mode), size=settings.RUN_KEEP, order=Order.RISK
     )
@@ -153,7 +166,9 @@ def _run_query(row: ExplorationQuery) -> None:
         return
     try:
         with transaction.atomic():
-            QueryRun.objects.create(exploration_query=row, **_outcome(row, page, type(engine).__name__))
+            QueryRun.objects.create(
+                exploration_query=row, at=at or timezone.now(), **_outcome(row, page, type(engine).__name__)
+            )
             ExplorationQuery.objects.filter(pk=row.pk).update(state=RunState.DONE, error="")
     except IntegrityError:
         # Another worker stored this run first (the job was delivered twice): its run stands.
@@ -180,21 +195,10 @@ def _requeue_explorations() -> None:
     """Explorations that wait or ran when their worker died go back to the queue."""
     left = Exploration.objects.filter(state__in=[RunState.QUEUED, RunState.RUNNING])
     for exploration in left.filter(at__lt=timezone.now() - STUCK_AFTER):
-        if not _is_alive(exploration.job_id):
-            Exploration.objects.filter(pk=exploration.pk).update(state=RunState.QUEUED)
+        if not is_under_way("explore", exploration.job_id):
+            # Only where it is still unfinished: its job may have ended since this tick read the row.
+            left.filter(pk=exploration.pk).update(state=RunState.QUEUED)
             enqueue("explore", "audit.jobs.run_exploration", exploration.pk, job_id=exploration.job_id)
-
-
-def _is_alive(job_id: str) -> bool:
-    connection = django_rq.get_connection("explore")
-    try:
-        return (
-            bool(job_id)
-            and Job.exists(job_id, connection=connection)
-            and (Job.fetch(job_id, connection=connection).get_status() in ALIVE)
-        )
-    except RedisError:
-        return True
 
 
 def _waiting(model: type[Export] | type[ImportFile]) -> list[int]:

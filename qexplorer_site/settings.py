@@ -183,7 +183,7 @@ RUN_KEEP = env_int("QX_RUN_KEEP", 1000, low=100, high=10000)
 MAX_SUGGESTIONS = env_int("QX_MAX_SUGGESTIONS", 8, low=1, high=40)
 REFIT_EVERY = env_int("QX_REFIT_EVERY", 200, low=10, high=100000)
 EXPORT_DAYS = env_int("QX_EXPORT_DAYS", 7, low=1, high=365)
-RESCORE_HOUR = env_int("QX_RESCORE_HOUR", 3, low=0, high=23)
+NIGHTLY_HOUR = env_int("QX_NIGHTLY_HOUR", 3, low=0, high=23)
 
 REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

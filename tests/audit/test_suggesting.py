@@ -102,10 +102,18 @@ def test_a_refresh_gives_waiting_reports_a_new_batch(corpus):
     suggest(corpus)
     corpus.refresh_from_db()
     old = corpus.batch
+    refit()
     refresh_suggestions()
     corpus.refresh_from_db()
     assert corpus.batch != old
     assert old.suggestions.exists()
+
+
+def test_a_refresh_leaves_a_batch_that_is_not_stale(corpus):
+    batch = suggest(corpus)
+    refresh_suggestions()
+    corpus.refresh_from_db()
+    assert corpus.batch == batch
 
 
 def test_a_new_risk_model_makes_a_batch_stale(corpus):
