@@ -314,6 +314,13 @@ class ElasticsearchEngine:
             client.indices.refresh(index=fresh.index)
         return copied
 
+    def drop(self) -> None:
+        """Delete this engine's indices, all generations, by name."""
+        with self._connection.asking(ADMIN_TIMEOUT_S) as client:
+            generations = client.indices.get(index=f"{self._alias}-*").body
+        self._known = None
+        self._delete(list(generations))
+
     # --- indices ---
 
     def _on_serving(self, ask: Callable[[_Serving], T]) -> T:
