@@ -18,6 +18,7 @@ from datetime import datetime
 import numpy as np
 from django.db import IntegrityError, transaction
 from django.db.models import Max
+from django.utils import timezone
 from scipy.sparse import csr_matrix
 
 from audit.models import Item, ItemText, Judgment, Report, SiteSettings, StandingVerdict, Verdict
@@ -54,7 +55,7 @@ class Check:
     refusal: str
 
 
-def refit(*, user_id: int | None = None) -> RiskModel | None:
+def refit(*, user_id: int | None = None, at: datetime | None = None) -> RiskModel | None:
     """Fit a new version and let it serve if the check allows; None where the rows hold one class only.
 
     Raises SearchError where the index cannot be sampled.
@@ -79,11 +80,11 @@ def refit(*, user_id: int | None = None) -> RiskModel | None:
     except risk.OneClassOnly:
         return None
     checked = check(model, held_out)
-    row = _store(model, kept=[*kept, *positives], unlabelled=unlabelled, checked=checked)
+    row = _store(model, kept=[*kept, *positives], unlabelled=unlabelled, checked=checked, at=at)
     if checked.refusal:
         logger.warning("Risk model %s does not serve: %s", row.version, checked.refusal)
     else:
-        promote_risk(row, user_id=user_id, reason="refit")
+        promote_risk(row, user_id=user_id, reason="refit", at=at)
     return row
 
 
@@ -194,7 +195,14 @@ def _loss(model: risk.RiskModel, rows: Sequence[Row]) -> float | None:
     return risk.log_loss(model, [row.text for row in rows], [row.label for row in rows])
 
 
-def _store(model: risk.RiskModel, *, kept: Sequence[Row], unlabelled: Sequence[Row], checked: Check) -> RiskModel:
+def _store(
+    model: risk.RiskModel,
+    *,
+    kept: Sequence[Row],
+    unlabelled: Sequence[Row],
+    checked: Check,
+    at: datetime | None,
+) -> RiskModel:
     data = risk.dumps(model)
     digest = hashlib.sha256(data).hexdigest()
     store_artifact(data, digest)
@@ -208,6 +216,7 @@ def _store(model: risk.RiskModel, *, kept: Sequence[Row], unlabelled: Sequence[R
                     version=newest + 1,
                     digest=digest,
                     analysis=model.analysis,
+                    fitted=at or timezone.now(),
                     positives=positives,
                     negatives=len(kept) - positives,
                     unlabelled=len(unlabelled),

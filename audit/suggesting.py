@@ -1,10 +1,12 @@
 """Compute and store the suggestions of a report: candidates → tried on the index → scored → novelty → stored."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
+from django.utils import timezone
 
 from audit.forecasts import first_matches, seen_items
 from audit.models import (
@@ -30,7 +32,7 @@ ABOVE_BASE = 2.0
 """A phrase is worth an auditor's look if its expected share is at least this many times that of a random item."""
 
 
-def suggest(report: Report) -> SuggestionBatch | None:
+def suggest(report: Report, *, at: datetime | None = None) -> SuggestionBatch | None:
     """Compute a new batch for an open report and make it the one that is shown; None where the suggester is off.
 
     A report that somebody holds keeps the batch on their screen. Raises SearchError where the engine does not answer.
@@ -55,7 +57,7 @@ def suggest(report: Report) -> SuggestionBatch | None:
         limit=settings.MAX_SUGGESTIONS,
         floor=_floor(),
     )
-    return _store(report, engine, version, proposals, tried=len(trials))
+    return _store(report, engine, version, proposals, tried=len(trials), at=at)
 
 
 def is_on(suggester: str, policy_id: int) -> bool:
@@ -112,7 +114,13 @@ def _shown_by_accepted(report: Report, engine: SearchEngine) -> set[int]:
 
 
 def _store(
-    report: Report, engine: SearchEngine, version: int, proposals: Sequence[Proposal], *, tried: int
+    report: Report,
+    engine: SearchEngine,
+    version: int,
+    proposals: Sequence[Proposal],
+    *,
+    tried: int,
+    at: datetime | None,
 ) -> SuggestionBatch:
     policy_version: PolicyVersion = report.policy.current()
     # The reported item itself matches each of its phrases as long as it is in the results.
@@ -126,6 +134,7 @@ def _store(
             suggester_version=str(version),
             index_generation=engine.generation,
             tried=tried,
+            at=at or timezone.now(),
         )
         Suggestion.objects.bulk_create(_suggestion(batch, proposal, engine.analysis, itself) for proposal in proposals)
         Report.objects.filter(pk=report.pk).filter(Q(batch=None) | Q(status=ReportStatus.WAITING)).update(batch=batch)

@@ -1,9 +1,11 @@
 """Which model serves: read by the jobs, changed only here."""
 
+from datetime import datetime
 from functools import lru_cache
 
 from django.core.files.storage import default_storage
 from django.db import transaction
+from django.utils import timezone
 
 from extraction import risk
 from extraction.models import RiskModel, RiskPromotion, artifact_name
@@ -28,9 +30,11 @@ def serving_risk() -> tuple[int, risk.RiskModel] | None:
     return None if row is None else (row.version, _load(row.digest))
 
 
-def promote_risk(model: RiskModel, *, user_id: int | None = None, reason: str = "") -> RiskPromotion:
+def promote_risk(
+    model: RiskModel, *, user_id: int | None = None, reason: str = "", at: datetime | None = None
+) -> RiskPromotion:
     """Let `model` serve from now on."""
-    return RiskPromotion.objects.create(model=model, user_id=user_id, reason=reason)
+    return RiskPromotion.objects.create(model=model, user_id=user_id, reason=reason, at=at or timezone.now())
 
 
 @transaction.atomic
