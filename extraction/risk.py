@@ -15,17 +15,19 @@ import math
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import expit
-from sklearn.feature_extraction import FeatureHasher
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
 
 from extraction.text import CURRENT_ANALYSIS, Analysis, MatchMode, get_analysis
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction import FeatureHasher
 
 BUCKETS = 2**20
 LONGEST_GRAM = 4
@@ -34,7 +36,14 @@ UNLABELLED_ROWS = 10_000
 
 _BATCH = 2_000
 _FORMAT = "qx-risk-1"
-_HASHER = FeatureHasher(n_features=BUCKETS, input_type="string", alternate_sign=False)
+
+
+@cache
+def _hasher() -> "FeatureHasher":
+    """Its package takes a second to import, which every process that scores nothing would pay at its start."""
+    from sklearn.feature_extraction import FeatureHasher
+
+    return FeatureHasher(n_features=BUCKETS, input_type="string", alternate_sign=False)
 
 
 class RiskModelError(Exception):
@@ -70,7 +79,7 @@ class RiskModel:
         """Weights (len(tokens), 4): row i, column n-1 is the n-gram from token i on; 0 where it would not fit."""
         table = np.zeros((len(tokens), LONGEST_GRAM), dtype=np.float32)
         for n in range(1, min(LONGEST_GRAM, len(tokens)) + 1):
-            grams = _HASHER.transform([gram] for gram in _grams_of_length(tokens, n))
+            grams = _hasher().transform([gram] for gram in _grams_of_length(tokens, n))
             table[: len(tokens) - n + 1, n - 1] = self.weights[grams.indices]
         return table
 
@@ -81,7 +90,9 @@ class RiskModel:
 
 def features(texts: Sequence[str], analysis: Analysis) -> csr_matrix:
     """Rows (n, 2**20) of raw texts: counts of hashed token 1-4-grams, damped to 1 + ln tf, each row of length 1."""
-    counts = _HASHER.transform(_grams(analysis.tokens(text, MatchMode.PHRASE)) for text in texts)
+    from sklearn.preprocessing import normalize
+
+    counts = _hasher().transform(_grams(analysis.tokens(text, MatchMode.PHRASE)) for text in texts)
     counts.data = 1.0 + np.log(counts.data)
     return csr_matrix(normalize(counts, norm="l2", copy=False))
 
@@ -113,6 +124,8 @@ def fit(
     rows = features(texts, rules)
     occurring, columns = np.unique(rows.indices, return_inverse=True)
     compact = csr_matrix((rows.data, columns.astype(np.int32), rows.indptr), shape=(rows.shape[0], len(occurring)))
+    from sklearn.linear_model import LogisticRegression
+
     regression = LogisticRegression(C=c, solver="liblinear", dual=True, tol=1e-3, max_iter=1_000, random_state=seed)
     regression.fit(compact, target, sample_weight=np.asarray(weights, dtype=np.float64))
     learned = np.zeros(BUCKETS, dtype=np.float32)
