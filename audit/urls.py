@@ -1,4 +1,51 @@
-from django.urls import URLPattern
+"""The addresses of the auditors' pages. What changes something is a POST."""
+
+from django.urls import path
+
+from audit.views import account, exploration, exports, history, queue, report
 
 app_name = "audit"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", account.go_home, name="home"),
+    path("preferences/", account.save_preferences, name="preferences"),
+    path("keys/", account.show_keys, name="keys"),
+    path("queue/", queue.show_queue, name="queue"),
+    path("queue/newer/", queue.show_newer, name="newer"),
+    path("queue/next/", queue.take_next_report, name="take-next"),
+    path("reports/<uuid:public_id>/", report.show_report, name="report"),
+    path("reports/<uuid:public_id>/claim/", queue.claim_report, name="claim"),
+    path("reports/<uuid:public_id>/release/", report.release_report, name="release"),
+    path("reports/<uuid:public_id>/lease/", report.show_lease, name="lease"),
+    path("reports/<uuid:public_id>/heartbeat/", report.beat, name="heartbeat"),
+    path("reports/<uuid:public_id>/verdict/", report.judge_reported_text, name="judge-report"),
+    path("reports/<uuid:public_id>/reveal/", report.reveal, name="reveal"),
+    path("reports/<uuid:public_id>/close/<slug:outcome>/", report.show_close_form, name="close-form"),
+    path("reports/<uuid:public_id>/close/", report.close_report, name="close"),
+    path("reports/<uuid:public_id>/done/", report.finish, name="finish"),
+    path("reports/<uuid:public_id>/run/", report.run, name="run"),
+    path("reports/<uuid:public_id>/queries/", report.show_queries, name="queries"),
+    path("reports/<uuid:public_id>/queries/add/", report.add_query, name="add-query"),
+    path("reports/<uuid:public_id>/suggestions/", report.await_suggestions, name="await-suggestions"),
+    path("reports/<uuid:public_id>/forecast/", report.try_phrase, name="forecast"),
+    path("reports/<uuid:public_id>/selection/", report.show_selection, name="selection"),
+    path("suggestions/<uuid:public_id>/", report.show_suggestion, name="suggestion"),
+    path("suggestions/<uuid:public_id>/edit/", report.show_suggestion, {"edit": True}, name="edit-suggestion"),
+    path("suggestions/<uuid:public_id>/decide/", report.decide_suggestion, name="decide"),
+    path("decisions/<uuid:public_id>/undo/", report.take_back_decision, name="undo-decision"),
+    path("verdicts/<uuid:public_id>/undo/", report.take_back_verdict, name="undo-report-verdict"),
+    path("explorations/<uuid:public_id>/", exploration.show_exploration, name="exploration"),
+    path("explorations/<uuid:public_id>/progress/", exploration.show_progress, name="progress"),
+    path("explorations/<uuid:public_id>/open/", exploration.open_results, name="open-results"),
+    path("explorations/<uuid:public_id>/again/", exploration.run_failed_again, name="run-again"),
+    path("explorations/<uuid:public_id>/<int:query>/<int:rank>/", exploration.show_detail, name="detail"),
+    path("explorations/<uuid:public_id>/<int:query>/<int:rank>/judge/", exploration.judge_result, name="judge"),
+    path("judgments/<uuid:public_id>/undo/", exploration.take_back, name="undo-judgment"),
+    path("items/<uuid:public_id>/", history.show_item, name="item"),
+    path("items/<uuid:public_id>/reinstate/", history.reinstate_item, name="reinstate"),
+    path("history/", history.show_history, name="history"),
+    path("exports/", exports.exports, name="exports"),
+    path("exports/new/", exports.export_create, name="export-create"),
+    path("exports/<uuid:public_id>/", exports.export_state, name="export-state"),
+    path("exports/<uuid:public_id>/file/", exports.export_file, name="export-file"),
+    path("exports/<uuid:public_id>/manifest/", exports.export_manifest, name="export-manifest"),
+]

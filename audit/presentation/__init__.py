@@ -1,0 +1,1 @@
+"""What the pages show, read from the rows in a fixed number of queries; the templates only lay it out."""

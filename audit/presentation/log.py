@@ -1,0 +1,181 @@
+"""One person's own history: judgments, decisions, explorations and closed reports, newest first."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import groupby
+from typing import TypeVar
+
+from django.contrib.auth.models import User
+from django.db.models import Model, QuerySet
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from audit.models import (
+    Decision,
+    DecisionKind,
+    Exploration,
+    ItemState,
+    Judgment,
+    Outcome,
+    ReportEvent,
+    ReportEventKind,
+)
+
+PAGE_SIZE = 50
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of the history. `undo_url` where it can be taken back, else `why_not` says why."""
+
+    at: datetime
+    verb: str
+    kind: str
+    text: str = ""
+    was: str = ""
+    language: str = ""
+    where: str = ""
+    where_url: str = ""
+    outcome: str = ""
+    undone_at: datetime | None = None
+    undo_url: str = ""
+    why_not: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """One page of the history by days, and where the next one begins (None: there is nothing earlier)."""
+
+    days: list[tuple[date, list[LogRow]]]
+    earlier: datetime | None
+
+
+def log_page(user: User, *, what: str = "", before: datetime | None = None) -> LogPage:
+    """The newest lines of `user` before a moment; `what` is judgments, decisions or reports (empty: everything)."""
+    streams = STREAMS.values() if not what else [STREAMS[what]]
+    rows = sorted((row for stream in streams for row in stream(user, before)), key=lambda row: row.at, reverse=True)
+    shown = rows[:PAGE_SIZE]
+    days = [(day, list(group)) for day, group in groupby(shown, key=lambda row: timezone.localtime(row.at).date())]
+    return LogPage(days, shown[-1].at if len(rows) > PAGE_SIZE else None)
+
+
+def _newest(rows: QuerySet[M], before: datetime | None) -> QuerySet[M]:
+    if before is not None:
+        rows = rows.filter(at__lt=before)
+    return rows.order_by("-pk")[: PAGE_SIZE + 1]
+
+
+def _judgments(user: User, before: datetime | None) -> Iterator[LogRow]:
+    rows = Judgment.objects.filter(user=user, undoes=None).select_related(
+        "undone_by", "item_text__item", "report", "exposure__run__exploration_query__exploration"
+    )
+    for row in _newest(rows, before):
+        exploration = row.exposure.run.exploration_query.exploration if row.exposure else None
+        undone = getattr(row, "undone_by", None)
+        where_url = (
+            reverse("audit:exploration", args=[exploration.public_id])
+            if exploration
+            else reverse("audit:report", args=[row.report.public_id])
+            if row.report
+            else ""
+        )
+        name = "audit:undo-judgment" if exploration else "audit:undo-report-verdict"
+        yield LogRow(
+            at=row.at,
+            verb=_("Judged"),
+            verdict=row.get_verdict_display(),
+            kind=_("result") if exploration else _("reported text"),
+            text=row.item_text.text,
+            language=row.item_text.language,
+            where=exploration.number if exploration else row.report.number if row.report else "",
+            where_url=where_url,
+            outcome=_outcome(row),
+            undone_at=undone.at if undone else None,
+            undo_url="" if undone else reverse(name, args=[row.public_id]),
+        )
+
+
+def _outcome(judgment: Judgment) -> str:
+    parts = [judgment.reason] if judgment.reason else []
+    if judgment.verdict == "toxic" and not getattr(judgment, "undone_by", None):
+        state = judgment.item_text.item.state
+        words = {ItemState.REMOVED: _("out of the results"), ItemState.LIVE: _("back in the results")}
+        parts.append(words.get(ItemState(state), _("gone from the platform")))
+    return "; ".join(parts)
+
+
+def _decisions(user: User, before: datetime | None) -> Iterator[LogRow]:
+    rows = (
+        Decision.objects.filter(user=user)
+        .exclude(kind=DecisionKind.UNDONE)
+        .select_related("undone_by", "report__item_text", "suggestion__batch", "query")
+        .prefetch_related("exploration_queries")
+    )
+    verbs = {
+        DecisionKind.ACCEPTED: _("Accepted"),
+        DecisionKind.EDITED: _("Edited"),
+        DecisionKind.REJECTED: _("Rejected"),
+        DecisionKind.OWN: _("Added"),
+    }
+    for row in _newest(rows, before):
+        undone = getattr(row, "undone_by", None)
+        has_run = bool(row.exploration_queries.all())
+        batch = row.suggestion.batch if row.suggestion else None
+        yield LogRow(
+            at=row.at,
+            verb=verbs[DecisionKind(row.kind)],
+            kind=_("suggestion") if row.suggestion else _("own query"),
+            text=row.text,
+            was=row.suggestion.text if row.suggestion and row.kind == DecisionKind.EDITED else "",
+            language=row.report.item_text.language,
+            where=row.report.number,
+            where_url=reverse("audit:report", args=[row.report.public_id]),
+            outcome=f"{batch.suggester} {batch.suggester_version}" if batch else "",
+            undone_at=undone.at if undone else None,
+            undo_url="" if undone or has_run else reverse("audit:undo-decision", args=[row.public_id]),
+            why_not=_("has run") if has_run else "",
+        )
+
+
+def _explorations(user: User, before: datetime | None) -> Iterator[LogRow]:
+    rows = Exploration.objects.filter(created_by=user).prefetch_related("queries__query")
+    for row in _newest(rows, before):
+        queries = [query.query.text for query in row.queries.all()]
+        yield LogRow(
+            at=row.at,
+            verb=_("Ran"),
+            kind=_("exploration"),
+            text=", ".join(queries),
+            where=row.number,
+            where_url=reverse("audit:exploration", args=[row.public_id]),
+            outcome=ngettext("%(count)d query", "%(count)d queries", len(queries)) % {"count": len(queries)},
+        )
+
+
+def _reports(user: User, before: datetime | None) -> Iterator[LogRow]:
+    rows = ReportEvent.objects.filter(user=user, kind=ReportEventKind.CLOSED).select_related("report__item_text")
+    for row in _newest(rows, before):
+        yield LogRow(
+            at=row.at,
+            verb=_("Closed"),
+            kind=_("report, %(outcome)s") % {"outcome": Outcome(row.outcome).label if row.outcome else ""},
+            text=row.report.item_text.text,
+            language=row.report.item_text.language,
+            where=row.report.number,
+            where_url=reverse("audit:report", args=[row.report.public_id]),
+            outcome=row.reason,
+        )
+
+
+Stream = Callable[[User, datetime | None], Iterator[LogRow]]
+STREAMS: dict[str, Stream] = {
+    "judgments": _judgments,
+    "decisions": _decisions,
+    "explorations": _explorations,
+    "reports": _reports,
+}
