@@ -117,6 +117,6 @@ def test_without_the_queue_the_complaint_is_kept_and_the_report_pending(
 ) -> None:
     queue = django_rq.get_queue("suggest")
     queue.connection = Redis(unix_socket_path="/nowhere/redis.sock")
-    monkeypatch.setattr("audit.queueing.django_rq.get_queue", lambda name: queue)
+    monkeypatch.setattr("audit.queueing.django_rq.get_queue", lambda name, **_options: queue)
     store_complaints([row()])
     assert Report.objects.get().suggestions_state == "pending"
