@@ -18,6 +18,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, connections
 
+from audit.indexing import rebuild
+
 SECRETS = ("secret_key", "pseudonym_secret")
 _LIST = "backup.json"
 _FORMAT = 1
@@ -65,7 +67,7 @@ def load(folder: Path) -> str:
         shutil.copytree(folder / "media", settings.MEDIA_ROOT, dirs_exist_ok=True)
     _load_database(folder / _DATABASE[connection.vendor])
     call_command("migrate", verbosity=0, interactive=False)
-    call_command("rebuild_index")
+    rebuild()
     return f"Loaded {folder}; the search index is built anew. Start it: ./qexplorer up"
 
 

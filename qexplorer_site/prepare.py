@@ -4,6 +4,8 @@ A process of its own, so that the supervisor needs no Django.
 """
 
 import hashlib
+import logging
+import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -14,8 +16,11 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 
+logger = logging.getLogger(__name__)
+
 
 def main(arguments: list[str]) -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "qexplorer_site.settings")
     django.setup()
     try:
         migrate()
@@ -23,6 +28,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"The database cannot be used: {str(error).strip()}\nCheck DATABASE_URL and the server.\n")
         return 1
     collect_static()
+    build_missing_index()
     if "--demo" in arguments:
         call_command("load_demo", if_empty=True)
     else:
@@ -57,6 +63,23 @@ def _static_files() -> Iterator[str]:
         for path, storage in finder.list([]):
             status = Path(storage.path(path)).stat()
             yield f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def build_missing_index() -> None:
+    """A new site has no search index yet. An engine that does not answer stops nothing: /healthz/ready names it."""
+    from audit.indexing import rebuild
+    from extraction.errors import IndexMissing, SearchError
+    from extraction.search import get_engine
+
+    try:
+        try:
+            logger.info("Search index: %s", get_engine().generation)
+        except IndexMissing:
+            sys.stdout.write("Building the search index.\n")
+            sys.stdout.flush()
+            rebuild()
+    except SearchError as error:
+        sys.stderr.write(f"The search engine does not answer yet: {error}\n")
 
 
 def make_first_admin() -> None:

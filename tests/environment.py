@@ -30,6 +30,7 @@ def _postgresql_url() -> str:
 def prepare() -> None:
     """Clear what the shell has set for a real installation and point everything at a folder of this run."""
     atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)
+    (VAR_DIR / "staticfiles").mkdir()
     for name in list(os.environ):
         ours = name.startswith(("QX_", "ELASTICSEARCH_")) and name not in _KEEP
         if ours or name in _ELSEWHERE:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,11 @@ PARENT = [
 def spawn():
     started: list[subprocess.Popen[str]] = []
 
-    def start(command: list[str], *, says: bool = False, **options: object) -> subprocess.Popen[str]:
+    def start(command: list[str], *, says: bool = False, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE if says else None, text=True, **options)
         started.append(process)
         if says:
+            assert process.stdout is not None
             process.stdout.readline()
         return process
 
