@@ -7,6 +7,7 @@ import django_rq
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 from rq.registry import StartedJobRegistry
 
@@ -47,7 +48,7 @@ def suggest_for_report(report_id: int) -> None:
         suggest(report)
     except SearchError as error:
         logger.warning("No suggestions for report %s yet: %s", report_id, error)
-        Report.objects.filter(pk=report_id).update(suggestions_state=SuggestionsState.FAILED)
+        Report.objects.filter(pk=report_id, batch=None).update(suggestions_state=SuggestionsState.FAILED)
 
 
 def refresh_suggestions() -> None:
@@ -55,7 +56,7 @@ def refresh_suggestions() -> None:
     waiting = Report.objects.filter(status=ReportStatus.WAITING).in_queue_order()
     for report in waiting.select_related("item", "item_text", "policy", "batch__report")[:REFRESH_LIMIT]:
         if report.batch is None or is_stale(report.batch):
-            suggest(report)
+            suggest_for_report(report.pk)
 
 
 def run_exploration(exploration_id: int, *, at: datetime | None = None) -> None:
@@ -63,10 +64,20 @@ def run_exploration(exploration_id: int, *, at: datetime | None = None) -> None:
     if not claim_run(exploration_id, at=at):
         return
     exploration = Exploration.objects.get(pk=exploration_id)
-    for row in exploration.queries.filter(run=None).select_related("query"):
-        _run_query(row, at)
+    left = exploration.queries.filter(run=None)
+    try:
+        for row in left.select_related("query"):
+            _run_query(row, at)
+    except Exception:
+        left.update(state=RunState.FAILED, error=_("Stopped by an error that the administrator finds in the log."))
+        raise
+    finally:
+        _finish(exploration, at)
+
+
+def _finish(exploration: Exploration, at: datetime | None) -> None:
     failed = exploration.queries.filter(state=RunState.FAILED).exists()
-    Exploration.objects.filter(pk=exploration_id, state=RunState.RUNNING).update(
+    Exploration.objects.filter(pk=exploration.pk, state=RunState.RUNNING).update(
         state=RunState.FAILED if failed else RunState.DONE, finished=at or timezone.now()
     )
 
@@ -162,7 +173,8 @@ def _run_query(row: ExplorationQuery, at: datetime | None) -> None:
         page = engine.search(request)
     except SearchError as error:
         logger.warning("Query run of exploration %s failed: %s", row.exploration_id, error)
-        ExplorationQuery.objects.filter(pk=row.pk).update(state=RunState.FAILED, error=str(error.sentence))
+        failing = ExplorationQuery.objects.filter(pk=row.pk, run=None)  # no other worker stored its run meanwhile
+        failing.update(state=RunState.FAILED, error=str(error.sentence))
         return
     try:
         with transaction.atomic():

@@ -138,7 +138,9 @@ def _store(
         )
         Suggestion.objects.bulk_create(_suggestion(batch, proposal, engine.analysis, itself) for proposal in proposals)
         Report.objects.filter(pk=report.pk).filter(Q(batch=None) | Q(status=ReportStatus.WAITING)).update(batch=batch)
-        _set_state(report, SuggestionsState.READY if proposals else SuggestionsState.NONE)
+        # By the batch that is shown, which is still the earlier one where somebody took the report meanwhile.
+        shown = Suggestion.objects.filter(batch__in=Report.objects.filter(pk=report.pk).values("batch"))
+        _set_state(report, SuggestionsState.READY if shown.exists() else SuggestionsState.NONE)
     return batch
 
 
