@@ -19,12 +19,13 @@ if not SECRET_KEY:
 # Pseudonyms of exports: a secret of their own, so that a new secret key does not change them.
 PSEUDONYM_SECRET_IS_DERIVED = not env_str("QX_PSEUDONYM_SECRET")
 PSEUDONYM_SECRET = env_str("QX_PSEUDONYM_SECRET") or SECRET_KEY[::-1]
+ALLOWED_HOSTS = env_list("QX_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+HTTPS = env_bool("QX_HTTPS", default=False)
 HOST = env_str("QX_HOST", "127.0.0.1")
 IS_LOCAL = HOST in {"127.0.0.1", "localhost", "::1"}
-# Demo logins have known passwords: they open only where the starter said so, on this machine.
+# Demo logins have known passwords: they open only where the starter said so, on this machine, with no proxy in front.
 DEMO = env_bool("QX_DEMO", default=False)
-DEMO_LOGINS = DEMO and IS_LOCAL
-ALLOWED_HOSTS = env_list("QX_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+DEMO_LOGINS = DEMO and IS_LOCAL and not HTTPS and set(ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
 CSRF_TRUSTED_ORIGINS = env_list("QX_CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
@@ -121,7 +122,6 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "audit:queue"
 LOGOUT_REDIRECT_URL = "login"
 
-HTTPS = env_bool("QX_HTTPS", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Group
 from django.test import RequestFactory
 
 from qexplorer_site.demo import DEMO_GROUP, SiteBackend
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -51,15 +54,18 @@ def test_refusal_costs_no_second_query(auditor, django_assert_num_queries):
 
 
 @pytest.mark.parametrize(
-    ("demo", "host", "opens"), [("1", "127.0.0.1", True), ("1", "192.0.2.1", False), ("0", "127.0.0.1", False)]
+    ("environment", "opens"),
+    [
+        ({"QX_DEMO": "1"}, True),
+        ({"QX_DEMO": "0"}, False),
+        ({}, False),
+        ({"QX_DEMO": "1", "QX_HOST": "192.0.2.1"}, False),
+        ({"QX_DEMO": "1", "QX_HTTPS": "1"}, False),
+        ({"QX_DEMO": "1", "QX_ALLOWED_HOSTS": "qexplorer.example.org"}, False),
+    ],
 )
-def test_settings_open_demo_logins_only_on_this_machine(demo, host, opens):
+def test_settings_open_demo_logins_only_on_this_machine(environment, opens):
     code = "import qexplorer_site.settings as s; print(s.DEMO_LOGINS)"
-    said = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"QX_DEMO": demo, "QX_HOST": host},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == str(opens)
