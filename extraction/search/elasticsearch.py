@@ -54,10 +54,9 @@ ADMIN_TIMEOUT_S = 60.0
 MSEARCH_SIZE = 32
 PUT_ROWS = 500
 SCAN_ROWS = 1000
-SERVING_TTL_S = 1.0  # how long a process may search the index before the one that serves
+SERVING_TTL_S = 0.5  # how long a process may search the index before the one that serves
 PUT_ATTEMPTS = 120
 PUT_PAUSE_S = 0.25
-CLOCK_SKEW_MS = 120_000  # between the machines that write
 CATCH_UP_ROUNDS = 5
 
 _SORT: dict[Order, list[dict[str, str]]] = {
@@ -76,7 +75,6 @@ _PROPERTIES: dict[str, Any] = {
     "platform": {"type": "keyword"},
     "language": {"type": "keyword"},
     "author": {"type": "keyword"},
-    "put_at": {"type": "long"},
     "text": {"type": "keyword", "index": False, "doc_values": False},
 }
 _COUNTS = {
@@ -261,13 +259,13 @@ class ElasticsearchEngine:
         return outcomes
 
     def rebuild(self, documents: Iterable[Document], analysis: str = CURRENT_ANALYSIS) -> str:
-        started = int(time.time() * 1000)
-        self._ensure()
+        old = self._ensure().index
+        seen = self._last_write(old)
         fresh = _Serving(self._new_name(), get_analysis(analysis))
         self._create(fresh, settings={"refresh_interval": "-1"}, aliases={})
         try:
             self._fill(fresh, documents)
-            self._catch_up_and_swap(fresh, since=started)
+            self._catch_up_and_swap(old, fresh, seen)
         except BaseException:
             self._delete([fresh.index])
             raise
@@ -284,35 +282,40 @@ class ElasticsearchEngine:
         with self._connection.asking(ADMIN_TIMEOUT_S) as client:
             client.indices.put_settings(index=fresh.index, settings={"refresh_interval": None})
 
-    def _catch_up_and_swap(self, fresh: _Serving, since: int) -> None:
-        """Copy what was put meanwhile; the last of it with writes to the old index stopped, then swap."""
-        old = self._resolve().index
+    def _catch_up_and_swap(self, old: str, fresh: _Serving, seen: int) -> None:
+        """Copy what was written to the old index after `seen`; the last of it with its writes stopped, then swap."""
+        if (serving := self._resolve().index) != old:
+            old, seen = serving, -1  # another rebuild was quicker
         for _round in range(CATCH_UP_ROUNDS):
-            round_started = int(time.time() * 1000)
-            copied = self._copy(old, fresh, since=since - CLOCK_SKEW_MS)
-            since = round_started
-            if copied < SCAN_ROWS:
+            seen, before = self._copy(old, fresh, seen), seen
+            if seen - before < SCAN_ROWS:
                 break
         with self._connection.asking(ADMIN_TIMEOUT_S) as client:
             client.indices.add_block(index=old, block="write")
         try:
-            self._copy(old, fresh, since=since - CLOCK_SKEW_MS)
+            self._copy(old, fresh, seen)
             self._point_to(fresh.index)
         except BaseException:
             with self._connection.asking(ADMIN_TIMEOUT_S) as client:
                 client.indices.put_settings(index=old, settings={"index.blocks.write": None})
             raise
 
-    def _copy(self, old: str, fresh: _Serving, since: int) -> int:
-        """Put into the fresh index what was put into the old one since then (milliseconds); how many."""
-        with self._connection.asking(ADMIN_TIMEOUT_S) as client:
-            client.indices.refresh(index=old)
-        body = {"query": {"range": {"put_at": {"gte": since}}}, "sort": [{"id": "asc"}]}
+    def _copy(self, old: str, fresh: _Serving, seen: int) -> int:
+        """Put into the fresh index what was written to the old one after `seen`; the number of the last write."""
+        last = self._last_write(old)
+        body = {"query": {"range": {"_seq_no": {"gt": seen}}}, "sort": [{"id": "asc"}]}
         documents = (_document(hit) for hit in self._scan(old, body, version=True))
-        copied = len(self._bulk(documents, fresh.analysis, fresh.index, require_alias=False))
+        self._bulk(documents, fresh.analysis, fresh.index, require_alias=False)
         with self._connection.asking(ADMIN_TIMEOUT_S) as client:
             client.indices.refresh(index=fresh.index)
-        return copied
+        return last
+
+    def _last_write(self, index: str) -> int:
+        """The number of the last write that searches of the index see from now on (it has one shard). -1: none."""
+        with self._connection.asking(ADMIN_TIMEOUT_S) as client:
+            client.indices.refresh(index=index)
+            answer = client.search(index=index, size=1, sort=[{"_seq_no": "desc"}], source=False)
+        return max((int(hit["sort"][0]) for hit in answer["hits"]["hits"]), default=-1)
 
     def drop(self) -> None:
         """Delete this engine's indices, all generations, by name."""
@@ -458,7 +461,6 @@ def _action(document: Document, analysis: Analysis) -> dict[str, Any]:
             "platform": document.platform,
             "language": document.language,
             "author": document.author,
-            "put_at": int(time.time() * 1000),
             "text": clean_text(document.text),
         },
     }

@@ -1,11 +1,11 @@
 """Texts for search tests, made from a seed: sentences like people write, and strings that break tokenizers."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from extraction.search import Counts, Document, Order, SearchRequest
-from extraction.text import Analysis, MatchMode
+from extraction.text import Analysis, MatchMode, get_analysis
 
 _ZH = [
     "兼职日结，{n}元一单，{c}咨询",
@@ -93,25 +93,43 @@ def make_documents(texts: Iterable[str], seed: int) -> list[Document]:
     ]
 
 
-def brute_force(documents: Iterable[Document], request: SearchRequest, analysis: Analysis) -> tuple[list[int], Counts]:
-    """Ids of the page and counts of all matches, by looking at every text."""
-    key = analysis.key(request.text, request.mode)
-    matching = [
-        document
-        for document in documents
-        if request.platform in ("", document.platform)
-        and request.language in ("", document.language)
-        and analysis.matches(document.text, key, request.mode)
-    ]
-    wanted = [document for document in matching if request.live is None or document.live == request.live]
-    wanted.sort(key=lambda document: _place(document, request.order))
-    counts = Counts(
-        live=sum(document.live for document in matching),
-        removed=sum(not document.live for document in matching),
-        toxic=sum(document.verdict == "toxic" for document in matching),
-        normal=sum(document.verdict == "normal" for document in matching),
+class Corpus:
+    """Documents that are searched by looking at every text: what the engines are compared with."""
+
+    def __init__(self, documents: Sequence[Document], analysis: Analysis | None = None) -> None:
+        self.documents = documents
+        self._analysis = analysis or get_analysis()
+        self._texts = {
+            mode: [_joined(self._analysis.tokens(document.text, mode)) for document in documents] for mode in MatchMode
+        }
+
+    def page(self, request: SearchRequest) -> tuple[list[int], Counts]:
+        """Ids of the page and counts of all matches."""
+        needle = _joined(self._analysis.tokens(request.text, request.mode))
+        matching = [
+            document
+            for document, text in zip(self.documents, self._texts[request.mode], strict=True)
+            if needle in text
+            and request.platform in ("", document.platform)
+            and request.language in ("", document.language)
+        ]
+        wanted = [document for document in matching if request.live is None or document.live == request.live]
+        wanted.sort(key=lambda document: _place(document, request.order))
+        return [document.id for document in wanted[: request.size]], _counts(matching)
+
+
+def _joined(tokens: Sequence[str]) -> str:
+    """Tokens between characters that are in no token."""
+    return "\x00" + "\x00".join(tokens) + "\x00"
+
+
+def _counts(documents: Sequence[Document]) -> Counts:
+    return Counts(
+        live=sum(document.live for document in documents),
+        removed=sum(not document.live for document in documents),
+        toxic=sum(document.verdict == "toxic" for document in documents),
+        normal=sum(document.verdict == "normal" for document in documents),
     )
-    return [document.id for document in wanted[: request.size]], counts
 
 
 def _place(document: Document, order: Order) -> tuple[float, float, int]:
@@ -119,12 +137,12 @@ def _place(document: Document, order: Order) -> tuple[float, float, int]:
     return (-risk if order is Order.RISK else 0.0, -document.created.timestamp(), document.id)
 
 
-def sample_queries(texts: list[str], analysis: Analysis, mode: MatchMode, count: int, seed: int) -> list[str]:
+def sample_queries(documents: Sequence[Document], mode: MatchMode, count: int, seed: int) -> list[str]:
     """Phrases of 1 to 10 tokens that stand in the texts, and some that may not."""
-    rnd = random.Random(seed)
+    rnd, analysis = random.Random(seed), get_analysis()
     queries: list[str] = []
     while len(queries) < count:
-        tokens = analysis.tokens(rnd.choice(texts), mode)
+        tokens = analysis.tokens(rnd.choice(documents).text, mode)
         length = rnd.randint(1, 10)
         start = rnd.randint(0, max(0, len(tokens) - length))
         words = tokens[start : start + length]
