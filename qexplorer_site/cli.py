@@ -74,10 +74,10 @@ def _run(supervisor: Supervisor, options: argparse.Namespace, url: str, web_fd: 
     if not _prepare(supervisor, demo=demo):
         return 0 if supervisor.stopping.is_set() else 1
     supervisor.start(_web(web_fd))
+    if not _wait_until_ready(supervisor, url):  # alone, so that the pages are there soonest
+        return 0 if supervisor.stopping.is_set() else 1
     for service in _workers():
         supervisor.start(service)
-    if not _wait_until_ready(supervisor, url):
-        return 0 if supervisor.stopping.is_set() else 1
     _greet(url, demo=demo)
     if not options.light:
         _install_learning(supervisor)
@@ -191,7 +191,8 @@ def _prepare(supervisor: Supervisor, *, demo: bool) -> bool:
 def _web(web_fd: int) -> Service:
     command = [
         *(sys.executable, "-m", "gunicorn", "qexplorer_site.wsgi"),
-        *("--bind", f"fd://{web_fd}", "--workers", "2", "--threads", "4", "--timeout", "120"),
+        *("--bind", f"fd://{web_fd}", "--preload", "--workers", "2", "--threads", "4"),
+        *("--timeout", "120", "--keep-alive", "5"),
         *("--access-logfile", "-", "--access-logformat", _WEB_LOG_FORMAT),
     ]
     return Service("web", command, pass_fds=(web_fd,), level=2)
@@ -199,13 +200,14 @@ def _web(web_fd: int) -> Service:
 
 def _workers() -> list[Service]:
     # Both take explorations first; only one takes long data jobs, so that an auditor never waits behind two of them.
-    first = [*_manage("rqworker"), "explore", "suggest", "default", "--with-scheduler"]
-    second = [*_manage("rqworker"), "explore", "data", "default", "suggest"]
-    ours = ["--worker-class", "qexplorer_site.worker.Worker"]
+    first = ["explore", "suggest", "default", "--with-scheduler"]
+    second = ["explore", "data", "default", "suggest"]
+    # The short life time makes a dead worker known within two minutes.
+    worker = [*_manage("rqworker"), "--worker-class", "qexplorer_site.worker.Worker", "--worker-ttl", "60"]
     return [
-        Service("worker-1", first + ours),
-        Service("worker-2", second + ours),
-        Service("trainer", [*_manage("rqworker"), "train", *ours]),
+        Service("worker-1", [*worker, *first]),
+        Service("worker-2", [*worker, *second]),
+        Service("trainer", [*worker, "train"]),
         Service("clock", [*_manage("rqcron"), "qexplorer_site.cron"], level=2),
     ]
 

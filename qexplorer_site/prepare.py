@@ -73,7 +73,7 @@ def build_missing_index() -> None:
 
     try:
         try:
-            logger.info("Search index: %s", get_engine().generation)
+            logger.debug("Search index: %s", get_engine().generation)
         except IndexMissing:
             sys.stdout.write("Building the search index.\n")
             sys.stdout.flush()
