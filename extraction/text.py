@@ -460,15 +460,15 @@ def detect_language(text: str) -> str:
     Latin script is called English: telling the languages that share it apart is the importer's business.
     """
     lowered = _nfkc(text).casefold()
-    han = _HAN.findall(lowered)
+    han, words = _HAN.findall(lowered), _LATIN.findall(lowered)
     counts = {
         "zh": len(han),
         "ja": len(_KANA.findall(lowered)),
         "ko": len(_HANGUL.findall(lowered)),
-        "en": len(_LATIN.findall(lowered)),
+        "en": len(words),
     }
     total = sum(counts.values())
-    if not total or total < sum(map(str.isalpha, lowered)) - sum(map(len, _LATIN.findall(lowered))):
+    if not total or total < sum(map(str.isalpha, lowered)) - sum(map(len, words)):
         return "und"
     if counts["ja"] >= 0.15 * total and counts["ja"] + counts["zh"] > counts["en"]:
         return "ja"
@@ -478,8 +478,15 @@ def detect_language(text: str) -> str:
 
 def _chinese_script(han: list[str]) -> str:
     """Traditional if more characters exist only there than only in simplified; what fits both counts as simplified."""
-    table = _traditional_to_simplified()
-    simplified = set(table.values())
-    only_traditional = sum(ord(char) in table for char in han)
-    only_simplified = sum(char in simplified and ord(char) not in table for char in han)
+    traditional, simplified = _one_script_only()
+    only_traditional = sum(map(traditional.__contains__, han))
+    only_simplified = sum(map(simplified.__contains__, han))
     return "zh-Hant" if only_traditional > only_simplified else "zh-Hans"
+
+
+@lru_cache(maxsize=1)
+def _one_script_only() -> tuple[frozenset[str], frozenset[str]]:
+    """The characters that exist only in traditional, and only in simplified Chinese."""
+    table = _traditional_to_simplified()
+    traditional = frozenset(map(chr, table))
+    return traditional, frozenset(map(str, table.values())) - traditional
