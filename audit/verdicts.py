@@ -38,6 +38,7 @@ def record_verdict(
     at: datetime | None = None,
 ) -> Judgment:
     """Append a judgment and bring what follows from it up to date. The caller holds the transaction."""
+    lock_item(item_text.item_id)
     judgment = Judgment.objects.create(
         item_text=item_text,
         policy_version=policy_version,
@@ -55,6 +56,7 @@ def record_verdict(
 
 def record_undo(*, judgment: Judgment, user: User, at: datetime | None = None) -> Judgment:
     """Take a judgment back by a row that undoes it. The caller holds the transaction and has checked the right."""
+    lock_item(judgment.item_text.item_id)
     undo = Judgment.objects.create(
         item_text=judgment.item_text,
         policy_version=judgment.policy_version,
@@ -66,6 +68,15 @@ def record_undo(*, judgment: Judgment, user: User, at: datetime | None = None) -
     )
     _follow(undo, user, at)
     return undo
+
+
+def lock_item(item_id: int) -> None:
+    """Let two transactions that judge one item come one after the other: each sees what the earlier one wrote.
+
+    SQLite's IMMEDIATE transactions do so by themselves. Whoever locks an item and its report locks the item first, as
+    the imports do. `no_key`: rows that only name the item may still be written.
+    """
+    Item.objects.select_for_update(no_key=True).filter(pk=item_id).first()
 
 
 def set_removed(

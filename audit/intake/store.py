@@ -130,7 +130,7 @@ def _lock_items(keys: Iterable[Key]) -> dict[Key, Item]:
         items = Item.objects.filter(
             platform=platform, external_id__in=[external_id for _platform, external_id in group]
         )
-        items = items.select_related("text").select_for_update(of=("self",)).order_by("pk")
+        items = items.select_related("text").select_for_update(of=("self",), no_key=True).order_by("pk")
         found |= {(item.platform, item.external_id): item for item in items}
     return found
 
@@ -320,7 +320,7 @@ def _open_reports(
 ) -> dict[int, Report]:
     """The open report of each item that is complained about, by item id; opens those that are missing."""
     first = {items[row.item_key].pk: (items[row.item_key], row) for row in reversed(rows)}
-    open_now = Report.objects.open().filter(item__in=first).select_for_update().order_by("pk")
+    open_now = Report.objects.open().filter(item__in=first).select_for_update(no_key=True).order_by("pk")
     reports = {report.item_id: report for report in open_now}
     missing = {pk: pair for pk, pair in first.items() if pk not in reports}
     closed = Report.objects.filter(item__in=missing).order_by("pk")

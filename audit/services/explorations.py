@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -25,7 +26,7 @@ def explore(*, reports: Sequence[Report], user: User, key: uuid.UUID, at: dateti
     Raises NotHeld for a report of somebody else, Invalid where no query was accepted.
     """
     record_request(key=key, user=user, action="explore", at=at)
-    for report in reports:
+    for report in sorted(reports, key=attrgetter("pk")):  # one order for all: two tabs do not wait for each other
         hold(report, user)
     decisions = Decision.objects.to_run().filter(report__in=reports).select_related("query").order_by("id")
     by_query: dict[int, list[Decision]] = {}
@@ -114,11 +115,11 @@ def _enqueue(exploration: Exploration) -> None:
     enqueue_after_commit("explore", "audit.jobs.run_exploration", exploration.pk, job_id=job_id)
 
 
-def claim_run(exploration_id: int) -> bool:
+def claim_run(exploration_id: int, *, at: datetime | None = None) -> bool:
     """A worker takes a queued exploration; exactly one of two who try gets True."""
     return (
         Exploration.objects.filter(pk=exploration_id, state=RunState.QUEUED).update(
-            state=RunState.RUNNING, started=timezone.now(), finished=None
+            state=RunState.RUNNING, started=at or timezone.now(), finished=None
         )
         == 1
     )

@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 from audit.models import (
     Exposure,
     Item,
-    ItemText,
     Judgment,
     Policy,
     Removal,
@@ -26,7 +25,7 @@ from audit.services.errors import Conflict, Invalid, NotHeld
 from audit.services.explorations import may_work
 from audit.services.once import record_request
 from audit.services.reports import lease_end
-from audit.verdicts import index_soon, record_undo, record_verdict, set_removed
+from audit.verdicts import index_soon, lock_item, record_undo, record_verdict, set_removed
 
 
 @transaction.atomic
@@ -46,7 +45,7 @@ def judge(
     Raises NotHeld for somebody else's exploration, Conflict where the text was judged since it was shown.
     """
     record_request(key=key, user=user, action="judge", at=at)
-    _lock(exposure.item_text)
+    lock_item(exposure.item_id)
     if not may_work(exposure.run.exploration_query.exploration, user):
         raise NotHeld(_("This exploration belongs to someone else. Nothing was recorded."))
     policy_version = (policy or policy_of(exposure)).current()
@@ -72,7 +71,7 @@ def undo_judgment(*, judgment: Judgment, user: User, key: uuid.UUID, at: datetim
     Raises Conflict where it was taken back before, is someone else's, or its report has moved on.
     """
     record_request(key=key, user=user, action="undo judgment", at=at)
-    _lock(judgment.item_text)
+    lock_item(judgment.item_text.item_id)
     if judgment.user_id != user.pk:
         raise Conflict(_("Only the person who judged can take a judgment back."))
     if judgment.undoes_id is not None or Judgment.objects.filter(undoes=judgment).exists():
@@ -90,7 +89,8 @@ def reinstate(*, item: Item, user: User, reason: str, key: uuid.UUID, at: dateti
         raise Invalid(_("Give a reason, so that the next person knows."))
     removal = set_removed(item=item, removed=False, user=user, reason=reason, at=at)
     item.refresh_from_db()
-    index_soon(item)
+    if at is None:
+        index_soon(item)
     if removal is None:
         raise Conflict(_("This item is not removed. Here is how it stands now."))
     return removal
@@ -105,14 +105,9 @@ def policy_of(exposure: Exposure) -> Policy:
     return policy
 
 
-def _lock(item_text: ItemText) -> None:
-    """Let two judgments of one text come one after the other (SQLite's IMMEDIATE transactions do so by themselves)."""
-    Item.objects.select_for_update().filter(pk=item_text.item_id).first()
-
-
 def _reopen(report: Report, user: User, at: datetime | None) -> None:
     """The report goes back to `claimed`, as it was before its text was judged."""
-    report.refresh_from_db()
+    report.refresh_from_db(from_queryset=Report.objects.select_for_update(no_key=True))
     if report.decisions.exclude(kind="undone").filter(undone_by=None).exists():
         raise Conflict(_("Queries of this report were already decided. Take those back first."))
     if report.status != ReportStatus.CLOSED and report.claimed_by_id != user.pk:

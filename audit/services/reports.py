@@ -25,7 +25,7 @@ from audit.models import (
 )
 from audit.services.errors import Conflict, Invalid, NotHeld
 from audit.services.once import record_request
-from audit.verdicts import record_verdict
+from audit.verdicts import lock_item, record_verdict
 
 
 @transaction.atomic
@@ -40,10 +40,11 @@ def claim(*, report: Report, user: User, key: uuid.UUID, at: datetime | None = N
 
 def take_next(*, user: User, key: uuid.UUID, at: datetime | None = None) -> Report | None:
     """Claim the free report that is due first; None where none waits. A report this user already holds comes first."""
-    held: Report | None = Report.objects.held_by(user).in_queue_order().first()
-    if held is not None:
-        return held
     with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)  # two tabs of one person take one after the other
+        held: Report | None = Report.objects.held_by(user).in_queue_order().first()
+        if held is not None:
+            return held
         record_request(key=key, user=user, action="take next", at=at)
         for pk in Report.objects.free().in_queue_order().values_list("pk", flat=True)[:50]:
             if _claim(pk, user, at or timezone.now()):
@@ -89,6 +90,7 @@ def judge_report(
     tell closes it as escalated and needs a reason. Raises NotHeld, Invalid, or Conflict where it was judged before.
     """
     record_request(key=key, user=user, action="judge report", at=at)
+    lock_item(report.item_id)
     hold(report, user)
     if report.status != ReportStatus.CLAIMED:
         raise Conflict(_("The reported text was already judged. Here is how it stands now."))
@@ -166,7 +168,7 @@ def _claim(pk: int, user: User, now: datetime) -> bool:
     arm = _draw_arm(pk) if report.confirmed is None else None
     changed = (
         Report.objects.open()
-        .filter(pk=pk)
+        .filter(pk=pk, confirmed=report.confirmed)
         .filter(Q(claimed_by=None) | Q(lease_until=None) | Q(lease_until__lte=timezone.now()) | Q(claimed_by=user))
         .update(
             status=ReportStatus.CLAIMED if report.confirmed is None else ReportStatus.EXPLORING,
