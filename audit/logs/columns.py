@@ -22,6 +22,7 @@ class ColumnType(StrEnum):
     TIME = "time"
     INTEGERS = "list of integers"
     TEXTS = "list of texts"
+    BOOLEANS = "list of true or false"
     TIMES = "list of times"
 
 

@@ -49,6 +49,7 @@ _SERVED = (
     _Served("decision_ids", ColumnType.INTEGERS, "Decisions that the query serves, in id order.", "pk"),
     _Served("decision_uuids", ColumnType.TEXTS, "Their public ids.", "public_id"),
     _Served("decision_kinds", ColumnType.TEXTS, "accepted, edited or own.", "kind"),
+    _Served("decision_texts", ColumnType.TEXTS, "As each auditor wrote it; contact data masked.", "text", Privacy.text),
     _Served("decision_sources", ColumnType.TEXTS, "Who made the query, by this decision: human or model.", "source"),
     _Served(
         "decision_undone_by_ids", ColumnType.INTEGERS, "Decision that took it back; none: stands.", "undone_by__id"
@@ -59,11 +60,21 @@ _SERVED = (
     _Served("decision_durations_ms", ColumnType.INTEGERS, "How long each took, milliseconds.", "duration_ms"),
     _Served("shown_ranks", ColumnType.INTEGERS, "Rank of the suggestion on the screen; none: own query.", "shown_rank"),
     _Served("forecast_matches", ColumnType.INTEGERS, "Shown forecast: live matches.", "matches"),
+    _Served(
+        "forecast_is_about", ColumnType.BOOLEANS, "Shown forecast: the engine could not count exactly.", "is_about"
+    ),
     _Served("forecast_unseen", ColumnType.INTEGERS, "Shown forecast: never exposed, of the first 100.", "unseen"),
     _Served("forecast_overlaps", ColumnType.INTEGERS, "Shown forecast: shown by other queries too.", "overlap"),
     _Served("forecast_past_toxic", ColumnType.INTEGERS, "Shown forecast: toxic of the judged matches.", "past_toxic"),
     _Served("forecast_past_judged", ColumnType.INTEGERS, "Shown forecast: judged matches.", "past_judged"),
     _Served("suggestion_ids", ColumnType.INTEGERS, "Suggestion decided on; none: own query.", "suggestion_id"),
+    _Served(
+        "suggestion_texts",
+        ColumnType.TEXTS,
+        "What was suggested; contact data masked.",
+        "suggestion__text",
+        Privacy.text,
+    ),
     _Served("suggesters", ColumnType.TEXTS, "Who suggested.", "suggestion__batch__suggester"),
     _Served("suggester_versions", ColumnType.TEXTS, "Its version.", "suggestion__batch__suggester_version"),
     _Served("report_ids", ColumnType.INTEGERS, "Report of each decision.", "report_id"),
