@@ -228,12 +228,11 @@ class Fts5Engine:
     def _begin_journal(self) -> _Index | None:
         """From now on the serving generation also keeps what is put. None if there is none that can be read."""
         try:
-            old = self._open()
+            with _typed_errors(), _writing(old := self._open()) as connection:
+                connection.execute("DELETE FROM journal")
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('journal', 'on')")
         except IndexMissing:
             return None
-        with _writing(old) as connection:
-            connection.execute("DELETE FROM journal")
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('journal', 'on')")
         return old
 
     def _catch_up_and_swap(self, old: _Index | None, new: _Index) -> None:
