@@ -76,9 +76,9 @@ def test_key_of_a_candidate_is_the_key_of_its_text_whatever_the_disguise(text):
         assert each.key == QX.key(each.text, each.mode)
 
 
-def test_candidates_have_2_to_10_tokens():
+def test_candidates_have_2_to_4_tokens():
     found = candidates("今天天气不错晚上吃什么微信运动", analysis=QX, risk=toy_risk(), limit=1000)
-    assert {len(each.key.split()) for each in found} == set(range(2, 11))
+    assert {len(each.key.split()) for each in found} == {2, 3, 4}
 
 
 def test_candidates_of_spaced_text_have_1_to_5_words():
@@ -119,7 +119,7 @@ def test_phrases_foreign_to_the_risk_model_come_last():
 
 
 def test_at_most_the_limit_comes_back():
-    assert len(candidates("今天天气不错晚上吃什么微信运动", analysis=QX, risk=toy_risk())) == 40
+    assert len(candidates("今天天气不错晚上吃什么微信运动" * 2, analysis=QX, risk=toy_risk())) == 40
 
 
 @pytest.mark.parametrize("text", ["", "。。。", "*", "证"])

@@ -21,6 +21,8 @@ from training.benchmark.phrases import Frequency, frequencies, phrases_of, query
 from training.benchmark.searcher import Found
 from training.benchmark.suites import Answers, Task, TaskReport
 
+SMOOTHING = 5
+
 
 @dataclass(frozen=True)
 class Query:
@@ -68,14 +70,14 @@ def search_one(task: Task) -> Choice:
     return _best_of_each(task, scored)
 
 
+def train_precision(task: Task) -> Choice:
+    """The most toxic phrase of each report by its precision among train items, smoothed; matches do not count."""
+    return _best_of_each(task, [[(share, phrase) for share, phrase, _found in own] for own in _train_shares(task)])
+
+
 def expected_hits(task: Task) -> Choice:
-    """The best statistic of the phrase alone: train precision, smoothed, times the matches (at most 100), top 1."""
-    table = _train_table(task)
-    base = len(task.training.toxic) / len(task.training.items)
-    scored = [
-        [(_smoothed(table[phrase], base) * len(found.ids), phrase) for phrase, found in _matching(task, report).items()]
-        for report in task.reports
-    ]
+    """Smoothed train precision times the matches (at most 100): the phrase that should bring most hits."""
+    scored = [[(share * len(found.ids), phrase) for share, phrase, found in own] for own in _train_shares(task)]
     return _best_of_each(task, scored)
 
 
@@ -116,6 +118,7 @@ def oracle(task: Task, answers: Answers) -> Choice:
 METHODS: Mapping[str, Method] = {
     "search": search,
     "search-one": search_one,
+    "train-precision": train_precision,
     "expected-hits": expected_hits,
     "longest": longest,
     "random": random,
@@ -142,11 +145,16 @@ def _trials(task: Task) -> list[list[Trial]]:
 
 
 @lru_cache(maxsize=1)
-def _train_table(task: Task) -> dict[str, Frequency]:
-    """How often train items, toxic ones apart, hold each phrase of the task's reports."""
+def _train_shares(task: Task) -> list[list[tuple[float, str, Found]]]:
+    """For each report its phrases that match anything: smoothed train precision, phrase, what it finds."""
     lengths = query_lengths(task.analysis)
     phrases = {phrase for report in task.reports for phrase in phrases_of(report.text, task.analysis, lengths)}
-    return frequencies(phrases, task.training.items, task.analysis)
+    table = frequencies(phrases, task.training.items, task.analysis)
+    base = len(task.training.toxic) / len(task.training.items)
+    return [
+        [(_smoothed(table[phrase], base), phrase, found) for phrase, found in _matching(task, report).items()]
+        for report in task.reports
+    ]
 
 
 def _matching(task: Task, report: TaskReport) -> dict[str, Found]:
@@ -154,8 +162,8 @@ def _matching(task: Task, report: TaskReport) -> dict[str, Found]:
 
 
 def _smoothed(frequency: Frequency, base: float) -> float:
-    """Toxic share of the train items that hold a phrase, drawn towards the base rate as if by one more item."""
-    return (frequency.toxic + base) / (frequency.items + 1)
+    """Toxic share of the train items that hold a phrase, drawn towards the base rate as if by 5 more items."""
+    return (frequency.toxic + SMOOTHING * base) / (frequency.items + SMOOTHING)
 
 
 def _best_of_each(task: Task, scored: Sequence[Sequence[tuple[float, str]]]) -> Choice:

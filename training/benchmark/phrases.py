@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from extraction.suggest import CHARACTER_LENGTHS, MASK, WORD_LENGTHS
+from extraction.suggest import MASK
 from extraction.text import Analysis, MatchMode
 from training.benchmark.suites import LabelledItem
+
+CHARACTERS_OF_A_QUERY = range(2, 11)
+WORDS_OF_A_QUERY = range(1, 6)
 
 
 @dataclass
@@ -18,7 +21,7 @@ class Frequency:
 
 def query_lengths(analysis: Analysis) -> range:
     """Tokens of a query under a suite's rule: 1-5 words, or 2-10 characters."""
-    return WORD_LENGTHS if analysis.base == "bench-en-1" else CHARACTER_LENGTHS
+    return WORDS_OF_A_QUERY if analysis.base == "bench-en-1" else CHARACTERS_OF_A_QUERY
 
 
 def phrases_of(text: str, analysis: Analysis, lengths: range) -> list[str]:

@@ -15,7 +15,7 @@ from training.benchmark.methods import METHODS, REFERENCES
 from training.benchmark.suites import IndexKind, SuiteError, find_suites, load_suite
 from training.benchmark.table import as_text, read_json, write_json
 
-DEFAULT_METHODS = "search,search-one,expected-hits,longest,random,human,oracle"
+DEFAULT_METHODS = ",".join([*METHODS, *REFERENCES])
 
 
 class Command(BaseCommand):
