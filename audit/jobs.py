@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import django_rq
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ from audit.models import (
     Report,
     ReportStatus,
     RunState,
+    SiteSettings,
     SuggestionsState,
 )
 from audit.queueing import enqueue, is_under_way
@@ -154,14 +156,22 @@ def tick() -> None:
     enqueue("default", "audit.jobs.publish_outbox", job_id="publish-outbox")
     if risk_training.verdicts_since_fit() >= settings.REFIT_EVERY:
         enqueue("data", "audit.jobs.refit_risk", job_id="refit-risk")
-    local = timezone.localtime()
-    if (local.hour, local.minute) == (settings.NIGHTLY_HOUR, 0):
+    if _night_is_due():
         enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")
         enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
-    for export_id in _waiting(Export):
+    for export_id in _waiting(Export.objects.all()):
         enqueue("data", "audit.jobs.run_export", export_id, job_id=f"export-{export_id}")
-    for import_id in _waiting(ImportFile):
+    for import_id in _waiting(ImportFile.objects.exclude(file="")):  # a command reads its file itself
         enqueue("data", "audit.jobs.run_import", import_id, job_id=f"import-{import_id}")
+
+
+def _night_is_due() -> bool:
+    """Once a day from the nightly hour on: what a missed tick or a machine that was off left out is made up."""
+    now = timezone.localtime()
+    if now.hour < settings.NIGHTLY_HOUR:
+        return False
+    site = SiteSettings.objects.filter(pk=SiteSettings.load().pk)
+    return site.exclude(nightly_on=now.date()).update(nightly_on=now.date()) == 1
 
 
 def _run_query(row: ExplorationQuery, at: datetime | None) -> None:
@@ -213,12 +223,12 @@ def _requeue_explorations() -> None:
             enqueue("explore", "audit.jobs.run_exploration", exploration.pk, job_id=exploration.job_id)
 
 
-def _waiting(model: type[Export] | type[ImportFile]) -> list[int]:
+def _waiting(rows: "QuerySet[Export] | QuerySet[ImportFile]") -> list[int]:
     """Queued rows; running ones too, whose worker may have died: a job that is alive is not added twice."""
     return list(
-        model.objects.filter(
-            state__in=[JobState.QUEUED, JobState.RUNNING], at__lt=timezone.now() - STUCK_AFTER
-        ).values_list("pk", flat=True)
+        rows.filter(state__in=[JobState.QUEUED, JobState.RUNNING], at__lt=timezone.now() - STUCK_AFTER).values_list(
+            "pk", flat=True
+        )
     )
 
 

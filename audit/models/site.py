@@ -21,6 +21,9 @@ class SiteSettings(models.Model):
     risk_margin = models.FloatField(
         default=0.02, help_text="A refitted risk model serves if its held-out log loss is not worse by more (nats)."
     )
+    nightly_on = models.DateField(
+        null=True, blank=True, editable=False, help_text="The last day (site zone) whose nightly jobs were queued."
+    )
 
     class Meta:
         verbose_name = "site settings"
