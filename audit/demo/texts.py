@@ -23,7 +23,7 @@ DAYS = 30
 MINUTES_A_DAY = 24 * 60
 SHORTEST, LONGEST = 10, 200
 ENGLISH_SHARE = 0.4
-TOXIC_SHARE = 0.04
+TOXIC_SHARE = 0.049
 NORMAL_SHARE = 0.06
 LITERAL_EVERY = 20
 COVERED_SHARE = 0.45
@@ -103,9 +103,10 @@ def _shares(total: int) -> Iterator[tuple[Campaign, int]]:
 def _toxic(rng: random.Random, total: int, known: set[str]) -> Iterator[_Draft]:
     for campaign, count in _shares(total):
         crews = [_Crew(campaign, wave, rng) for wave in campaign.waves]
-        lengths = [wave.first_day - wave.last_day for wave in campaign.waves]
+        # Later waves are larger: what was removed comes back in other words.
+        sizes = [(wave.first_day - wave.last_day) * (1 + number) ** 1.5 for number, wave in enumerate(campaign.waves)]
         for number in range(count):
-            crew = rng.choices(crews, weights=lengths)[0]
+            crew = rng.choices(crews, weights=sizes)[0]
             literal = number % LITERAL_EVERY == 0
             yield _Draft(
                 text=_distinct(known, partial(crew.write, rng, literal=literal)),
@@ -125,7 +126,7 @@ class _Crew:
         self.wave = wave
         self.authors = [_author(rng) for _ in range(rng.randrange(4, 9))]
         handles = tuple(
-            rng.choice(("vx-demo-{:03}", "qx{:05}", "demo_{:03}")).format(rng.randrange(1, 1000)) for _ in range(3)
+            rng.choice(("vxdemo{:03}", "qx{:05}", "demoq{:03}")).format(rng.randrange(1, 1000)) for _ in range(3)
         )
         self.slots = {**_slots(campaign.language), **campaign.slots, **wave.slots, "handle": handles}
 

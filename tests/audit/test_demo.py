@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from audit.demo.campaigns import Campaign
 from audit.demo.grammar import GrammarError, expand
 from audit.demo.policies import POLICIES
-from audit.demo.texts import CAMPAIGNS, DAYS, MINUTES_A_DAY, Campaign, DemoItem, digest, generate
+from audit.demo.texts import CAMPAIGNS, DAYS, MINUTES_A_DAY, DemoItem, digest, generate
 from extraction.search import Document, SearchRequest
 from extraction.search.fts5 import Fts5Engine
 from extraction.text import MatchMode, detect_language
