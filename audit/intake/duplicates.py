@@ -48,5 +48,5 @@ def without_duplicates(
         if first is None:
             yield row
         else:
-            reason = _("%(key)s was already on line %(line)d of the same input; the first is kept.")
+            reason = _("%(key)s repeats number %(line)d of the same input; the first is kept.")
             problems.append(Problem(row.line, reason % {"key": row.key[1], "line": first}))

@@ -216,7 +216,9 @@ def dry_run(kind: ImportKind, options: ImportOptions, file: IO[bytes], name: str
     total, lines, seen = IntakeCounts(), 0, SeenKeys()
     for chunk in _chunks_of(read_rows(open_stream(file, name), kind, options.format, options.defaults)):
         with transaction.atomic():
-            total.add(_store(kind, options, chunk, seen, 0))
+            counts = _store(kind, options, chunk, seen, 0)
+            counts.ids.clear()
+            total.add(counts)
             transaction.set_rollback(True)
         lines = chunk[-1].line
     return total, lines

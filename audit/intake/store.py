@@ -47,7 +47,7 @@ Row = TypeVar("Row", ItemRow, ComplaintRow)
 
 @dataclass
 class IntakeCounts:
-    """What became of the rows; `ids` are the items that the index must learn (of one chunk, never of a whole file)."""
+    """What became of the rows; `ids` are the items that the index must learn."""
 
     created: int = 0
     changed: int = 0
@@ -56,11 +56,12 @@ class IntakeCounts:
     ids: list[int] = field(default_factory=list)
 
     def add(self, other: "IntakeCounts") -> None:
-        """Take over another chunk's figures and problems, not its ids."""
+        """Take over the figures of another chunk."""
         self.created += other.created
         self.changed += other.changed
         self.same += other.same
         self.problems += other.problems
+        self.ids += other.ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def test_an_import_that_stopped_goes_on_and_ends_as_if_it_had_not(
     row = run(path)
     assert ImportFile.objects.count() == 1
     assert (row.state, row.created_count, row.same_count, row.bad_count) == (JobState.DONE, 4, 0, 1)
-    assert "line 1" in row.problems[0][1]
+    assert "number 1" in row.problems[0][1]
 
 
 def test_a_file_that_was_imported_is_imported_anew_and_changes_nothing(write: Callable[..., Path]) -> None:

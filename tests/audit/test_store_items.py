@@ -74,7 +74,7 @@ def test_the_same_id_on_two_platforms_is_two_items() -> None:
 def test_a_second_row_of_one_item_is_a_problem_that_names_the_first() -> None:
     counts = store_items([row(line=2), row(line=7, text="other")])
     assert counts.created == 1
-    assert [(problem.line, "line 2" in problem.reason) for problem in counts.problems] == [(7, True)]
+    assert [(problem.line, "number 2" in problem.reason) for problem in counts.problems] == [(7, True)]
     assert Item.objects.select_related("text").get().text.text == "加微信领取"  # type: ignore[union-attr]
 
 

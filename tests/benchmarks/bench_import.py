@@ -151,12 +151,12 @@ def _import(path: Path) -> None:
     call_command("import_items", path, platform="bench")
 
 
-def _checked(items: int) -> dict[str, int]:
+def _checked(items: int) -> dict[str, float | int | str]:
     """What is stored, scored and indexed in the end; all three are the number of items, or the figures are void."""
     from audit.models import Item
     from extraction.search import get_engine
 
-    stored = {
+    stored: dict[str, float | int | str] = {
         "stored": Item.objects.count(),
         "scored": Item.objects.exclude(risk=None).count(),
         "indexed": get_engine().health().documents,
