@@ -189,6 +189,11 @@ class ExplorationPage:
     def failed(self) -> list[ExplorationQuery]:
         return [query for query in self.queries if query.state == RunState.FAILED]
 
+    @property
+    def failures(self) -> list[str]:
+        """Why queries failed, each reason once."""
+        return list(dict.fromkeys(query.error for query in self.failed))
+
     @cached_property
     def reports(self) -> list[Report]:
         """The reports whose decisions this exploration serves, in the order they came in."""

@@ -141,7 +141,7 @@ def past_words(figures: Forecast) -> str:
 
 @register.simple_tag
 def decided_words(state: str) -> str:
-    words = {"accepted": _("Accepted"), "edited": _("Edited, accepted"), "rejected": _("Rejected"), "own": _("Added")}
+    words = {"accepted": _("Accepted"), "edited": _("Edited"), "rejected": _("Rejected"), "own": _("Added")}
     return words.get(state, "")
 
 
@@ -159,4 +159,4 @@ def _segment(part: Segment) -> str:
         return words
     if not part.mark.attributes:
         return f"<mark>{words}</mark>"
-    return f'<span class="phrase"{flatatt(part.mark.attributes)}>{words}</span>'
+    return f'<span class="phrase"{flatatt(dict(part.mark.attributes))}>{words}</span>'

@@ -57,7 +57,7 @@ def open_results(request: RoleRequest, public_id: uuid.UUID) -> HttpResponse:
     """Open a page of results: what it shows is logged as exposed."""
     exploration = _exploration(public_id)
     form = RecordingForm(request.POST)
-    number = int(request.POST.get("page", "0")) if request.POST.get("page", "").isdigit() else 1
+    number = _number(request.POST.get("page", "")) or 1
     sentence, status = "", 200
     if not form.is_valid():
         sentence, status = form.sentence(), 422

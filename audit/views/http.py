@@ -1,7 +1,7 @@
 """What the views share: who may ask, fragment or page, and how a refusal is answered."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
@@ -46,9 +46,7 @@ def role_required(permission: str) -> Callable[[RoleView[P]], Callable[Concatena
     """
 
     def decorate(view: RoleView[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
-        @never_cache
-        @wraps(view)
-        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             if not request.user.is_authenticated:
                 return _to_login(request)
             if not request.user.has_perm(f"audit.{permission}"):
@@ -57,7 +55,8 @@ def role_required(permission: str) -> Callable[[RoleView[P]], Callable[Concatena
             patch_vary_headers(response, ["HX-Request"])
             return response
 
-        return guarded
+        update_wrapper(guarded, view)
+        return never_cache(guarded)
 
     return decorate
 

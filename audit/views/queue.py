@@ -4,10 +4,11 @@ import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
@@ -16,6 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from audit.forms import QueueFilterForm, RecordingForm
 from audit.models import Report, ReportStatus, Suggestion
+from audit.querysets import ReportQuerySet
 from audit.services import AlreadyRecorded, Conflict, claim, take_next
 from audit.views.http import RoleRequest, fragments, role_required, see_other, status_of, wants_fragment
 
@@ -71,9 +73,11 @@ def show_newer(request: RoleRequest) -> HttpResponse:
 def take_next_report(request: RoleRequest) -> HttpResponse:
     """Claim the report that is due first and open it."""
     form = RecordingForm(request.POST)
-    key = form.cleaned_data["key"] if form.is_valid() else uuid.uuid4()
+    if not form.is_valid():
+        context = queue_context(request, QueueFilterForm(request.GET)) | {"notice": form.sentence()}
+        return render(request, "audit/queue.html", context, status=422)
     try:
-        report = take_next(user=request.user, key=key)
+        report = take_next(user=request.user, key=form.cleaned_data["key"])
     except AlreadyRecorded:
         report = Report.objects.held_by(request.user).in_queue_order().first()
     if report is None:
@@ -135,11 +139,12 @@ def _counts(request: RoleRequest) -> dict[str, int]:
     return waiting | {"closed_today": Report.objects.filter(claimed_by=request.user, closed__gte=today).count()}
 
 
-def _with_rows() -> QuerySet[Report]:
-    return Report.objects.select_related("item", "item_text", "policy", "claimed_by")
+def _with_rows() -> ReportQuerySet:
+    rows: ReportQuerySet = Report.objects.select_related("item", "item_text", "policy", "claimed_by")
+    return rows
 
 
-def _filtered(form: QueueFilterForm, request: RoleRequest) -> QuerySet[Report]:
+def _filtered(form: QueueFilterForm, request: RoleRequest) -> ReportQuerySet:
     wanted = form.cleaned_data if form.is_valid() else {}
     reports = _of_status(wanted.get("status") or "waiting", request)
     if text := wanted.get("text"):
@@ -157,12 +162,12 @@ def _filtered(form: QueueFilterForm, request: RoleRequest) -> QuerySet[Report]:
     return reports.order_by(*ORDERS[wanted.get("order") or "due"])
 
 
-def _of_status(status: str, request: RoleRequest) -> Any:
+def _of_status(status: str, request: RoleRequest) -> ReportQuerySet:
     rows = _with_rows()
     if status == "waiting":
-        return rows.open()  # type: ignore[attr-defined]  # select_related keeps our queryset
+        return rows.open()
     if status == "mine":
-        return rows.held_rows(request.user)  # type: ignore[attr-defined]
+        return rows.held_rows(request.user)
     rows = rows.filter(status=ReportStatus.CLOSED)
     return rows if status == "closed" else rows.filter(outcome=status)
 
@@ -176,11 +181,7 @@ def _named(text: str) -> Q:
 
 def _query(form: QueueFilterForm) -> str:
     """The filters as they stand in an address, without what is empty and without the page."""
-    data = form.data.copy()
-    for name in list(data):
-        if name not in form.fields or not data[name]:
-            del data[name]
-    return str(data.urlencode())
+    return urlencode([(name, form.data[name]) for name in form.fields if form.data.get(name)])
 
 
 def _rows(page: Page[Report], request: RoleRequest) -> list[QueueRow]:

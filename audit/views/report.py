@@ -425,6 +425,7 @@ def _queries(
         "live": live,
         "own_sentence": sentence,
         "own_text": typed,
+        "editing": "",
         "last_step": _last_step(bench),
     }
     templates = ["audit/_queries.html", *OUT_OF_BAND, "audit/_selection_empty.html"]

@@ -10,7 +10,7 @@
   function goOn(row) {
     const all = rows();
     const at = all.indexOf(row);
-    const next = [...all.slice(at + 1), ...all.slice(0, at)].find((other) => other.hasAttribute("data-todo"));
+    const next = [...all.slice(at + 1), ...all.slice(0, at)].find((other) => other.matches("[data-todo]:not([data-saving])"));
     if (next) return makeCurrent(next);
     const after = [...document.querySelectorAll("[data-after-last]")].find((element) => visible(element) && enabled(element));
     makeCurrent(row, { focus: !after });
@@ -26,12 +26,22 @@
       if (row !== wanted) wanted.focus();
     } else if (element.matches("[data-done]")) {
       element.removeAttribute("data-done");
-      goOn(element);
-    } else if (element.matches("#queries")) {
+      if (!current()) goOn(element);
+    } else if (element.matches("#queries, #results-part, #reports")) {
       const next = rows().find((row) => row.hasAttribute("data-todo")) ?? rows()[0];
       if (next) makeCurrent(next);
     }
   }
+
+  /* A decision or verdict is on its way: the next row is current at once, so that no key is lost while it is saved.
+     The answers come in the order of the presses (hx-sync on the list); a refusal brings the cursor back to its row. */
+  document.addEventListener("submit", (event) => {
+    const row = event.target.closest(ROW);
+    if (!row?.matches("[data-todo]:not([data-saving])") || !event.target.hasAttribute("hx-post")) return;
+    row.dataset.saving = "";
+    event.submitter?.setAttribute("aria-busy", "true");
+    goOn(row);
+  });
 
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target.closest?.("body")) settle(event.target);
@@ -151,11 +161,8 @@
     const { elt, requestConfig } = event.detail;
     if (requestConfig?.verb !== "post" || !elt.matches("form")) return;
     const submitter = submitterOf(event.detail);
-    const isNew = !kept.has(elt);
     kept.set(elt, submitter);
     tell(words.offline, "");
-    const row = elt.closest(ROW);
-    if (isNew && row?.hasAttribute("data-todo")) goOn(row);
   }
 
   function sendAgain() {
@@ -169,6 +176,7 @@
   document.addEventListener("htmx:responseError", (event) => {
     const { status } = event.detail.xhr;
     submitterOf(event.detail)?.removeAttribute("aria-busy");
+    event.detail.elt.closest(ROW)?.removeAttribute("data-saving");
     if (status >= 502 && status <= 504) return keep(event);
     if (event.detail.requestConfig?.verb === "post") tell(status < 500 ? words.refused : words.failed, "notice--error");
   });
