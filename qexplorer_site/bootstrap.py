@@ -61,9 +61,10 @@ _REASONS = (
         "folder with the wheels in PIP_FIND_LINKS.",
     ),
     (
-        r"command '\S*(gcc|cc|clang|g\+\+)\S*' failed|Unknown compiler|No such file or directory: '(gcc|cc|clang)'",
-        f"A package has no ready-made build for this Python, and there is no compiler to make one. {_OTHER_PYTHON}, "
-        "or install a compiler (Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install).",
+        r"command '\S*(gcc|cc|clang|g\+\+)\S*' failed|Unknown compiler|No such file or directory: '(gcc|cc|clang)'"
+        "|Failed to build|Failed building|Rust|Cargo",
+        f"A package has no ready-made build for this Python, and it could not be built here. {_OTHER_PYTHON}, "
+        "or install compilers (Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install).",
     ),
     ("No matching distribution found", f"A package has no build for this Python and this machine. {_OTHER_PYTHON}."),
 )
