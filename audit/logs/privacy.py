@@ -58,9 +58,13 @@ class Privacy:
     def reporter(self, platform: str, key: str) -> str | None:
         return self.pseudonyms.of("reporter", platform, key) if key else None
 
-    def external_id(self, platform: str, external_id: str) -> str:
+    def item(self, platform: str, external_id: str) -> str:
         """The platform's own id leads back to its author: masked, it is a pseudonym that can still be counted."""
-        return self.pseudonyms.of("external", platform, external_id) if self.is_masked else external_id
+        return self.pseudonyms.of("item", platform, external_id) if self.is_masked else external_id
+
+    def complaint(self, platform: str, external_id: str) -> str:
+        """As for an item: the platform knows who made this complaint."""
+        return self.pseudonyms.of("complaint", platform, external_id) if self.is_masked else external_id
 
     def text(self, text: str | None) -> str | None:
         return mask(text) if text and self.is_masked else text or None

@@ -5,7 +5,7 @@ exploration_queries and runs.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from audit.logs.columns import (
@@ -46,10 +46,9 @@ from extraction.models import RiskPromotion
 _POLICY = "Key of the policy."
 
 
-def _external_id(path: str = "item__") -> Column:
+def _external_id(paths: tuple[str, str], read: Callable[..., Value]) -> Column:
     about = "The platform's own id; masked: a pseudonym that can be counted and joined."
-    paths = (f"{path}platform", f"{path}external_id")
-    return Column("external_id", ColumnType.TEXT, about, paths, Privacy.external_id)
+    return Column("external_id", ColumnType.TEXT, about, paths, read)
 
 
 def item_columns() -> tuple[Column, ...]:
@@ -58,7 +57,7 @@ def item_columns() -> tuple[Column, ...]:
         integer("item_id", "Item."),
         text("item_uuid", "Public id of the item.", "item__public_id"),
         text("platform", "Platform of the item.", "item__platform"),
-        _external_id(),
+        _external_id(("item__platform", "item__external_id"), Privacy.item),
         Column(
             "author",
             ColumnType.TEXT,
@@ -99,7 +98,7 @@ def span_columns() -> tuple[Column, ...]:
     )
 
 
-def _of_payload(key: str) -> Any:
+def _of_payload(key: str) -> Callable[..., Value]:
     def read(_privacy: Privacy, payload: Mapping[str, Any]) -> Value:
         value = payload.get(key)
         return None if value in (None, "") else str(value)
@@ -176,7 +175,7 @@ COMPLAINTS = Stream(
         integer("report_id", "Report that collects it."),
         *text_columns(),
         text("platform", "Platform it came from."),
-        _external_id(""),
+        _external_id(("platform", "external_id"), Privacy.complaint),
         Column(
             "reporter", ColumnType.TEXT, "Who complained (pseudonym).", ("platform", "reporter_key"), Privacy.reporter
         ),

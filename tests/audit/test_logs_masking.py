@@ -74,7 +74,8 @@ def test_nothing_is_masked_without_masks():
     assert PLAIN.text("call 13800138000") == "call 13800138000"
     assert PLAIN.query_text("vx12345", "vx12345", "phrase") == "vx12345"
     assert PLAIN.query_key("vx12345", "vx12345", "phrase") == "vx12345"
-    assert PLAIN.external_id("market", "i7") == "i7"
+    assert PLAIN.item("market", "i7") == "i7"
+    assert PLAIN.complaint("market", "c7") == "c7"
 
 
 def test_people_are_pseudonyms_with_and_without_masks():
@@ -99,9 +100,10 @@ def test_kinds_and_platforms_do_not_share_pseudonyms():
         MASKED.author("market", "ann"),
         MASKED.author("forum", "ann"),
         MASKED.author("marketa", "nn"),
-        MASKED.external_id("market", "ann"),
+        MASKED.item("market", "ann"),
+        MASKED.complaint("market", "ann"),
     }
-    assert len(names) == 5
+    assert len(names) == 6
 
 
 def test_nobody_has_no_pseudonym():
