@@ -147,8 +147,8 @@ class SearchEngine(Protocol):
     def rebuild(self, documents: Iterable[Document], analysis: str = CURRENT_ANALYSIS) -> str:
         """Build a new index from all documents while the old one serves, then swap; return the new generation.
 
-        What is put from this call on is not lost, so give an iterator that reads the rows when it is asked for them. One
-        that raises leaves the old index serving.
+        What is put from this call on is not lost, so give an iterator that reads the rows when it is asked for them.
+        One that raises leaves the old index serving.
         """
 
     def refresh(self) -> None:
