@@ -154,7 +154,7 @@ def tick() -> None:
     if Item.objects.to_index().exists():
         enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
     enqueue("default", "audit.jobs.publish_outbox", job_id="publish-outbox")
-    if risk_training.verdicts_since_fit() >= settings.REFIT_EVERY:
+    if risk_training.is_refit_due():
         enqueue("data", "audit.jobs.refit_risk", job_id="refit-risk")
     if _night_is_due():
         enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")

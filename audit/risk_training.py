@@ -1,7 +1,7 @@
 """Refit the risk model on what the system logged, check the new version, let it serve or refuse it.
 
 One model over all policies. Training rows: every text with an undisputed standing verdict (weight 1) and random
-unlabelled items as negatives at low weight; on day 0, with nothing judged, the reported texts against unlabelled items.
+unlabelled items as negatives at low weight. While little is judged, the texts of open reports join as positives.
 
 The check: a tenth of the judged texts, chosen by their digest, is kept out of every model for good, and with them every
 training row that is nearly the same text. A new version serves only if its log loss on them is not worse than that of
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 HELD_OUT_OF = 10
 MIN_HELD_OUT = 20
+YOUNG = 100
+"""Below so many judged texts the open reports count as toxic for the fit (nowhere else): the cure for a cold start."""
 NEAR = 0.5
 
 
@@ -65,8 +68,8 @@ def refit(*, user_id: int | None = None, at: datetime | None = None) -> RiskMode
     judged = list(judged_rows())
     held_out = [row for row in judged if is_held_out(row.text)]
     kept = _without_near_copies([row for row in judged if not is_held_out(row.text)], held_out, analysis)
+    positives = list(_reported_rows()) if len(judged) < YOUNG else []
     labels = {row.label for row in kept}
-    positives = [] if 1 in labels else list(_reported_rows())
     weight = risk.UNLABELLED_WEIGHT if labels == {0, 1} else 1.0
     unlabelled = list(_unlabelled_rows(engine.sample(risk.UNLABELLED_ROWS, seed=len(judged)), weight))
     rows = [*kept, *positives, *unlabelled]
@@ -93,6 +96,17 @@ def verdicts_since_fit() -> int:
     newest = RiskModel.objects.order_by("version").last()
     judgments = Judgment.objects.filter(undoes=None)
     return judgments.count() if newest is None else judgments.filter(at__gt=newest.fitted).count()
+
+
+def is_refit_due() -> bool:
+    """After REFIT_EVERY new verdicts; while little is judged, also when the texts to learn from have doubled."""
+    if verdicts_since_fit() >= settings.REFIT_EVERY:
+        return True
+    newest = RiskModel.objects.order_by("version").last()
+    if newest is None or newest.positives + newest.negatives >= YOUNG:
+        return False
+    waiting = Report.objects.open().count() + StandingVerdict.objects.exclude(verdict="").count()
+    return waiting >= 2 * (newest.positives + newest.negatives)
 
 
 def check(model: risk.RiskModel, held_out: Sequence[Row]) -> Check:
@@ -149,7 +163,9 @@ def judged_rows() -> Iterator[Row]:
 
 
 def _reported_rows() -> Iterator[Row]:
-    for text in Report.objects.open().exclude(item_text__text="").values_list("item_text__text", flat=True).iterator():
+    """The texts of open reports that nobody has judged yet."""
+    unjudged = Report.objects.open().filter(item_text__standing_verdicts=None).exclude(item_text__text="")
+    for text in unjudged.order_by("pk").values_list("item_text__text", flat=True).iterator():
         yield Row(text, 1, 1.0, None)
 
 

@@ -28,7 +28,9 @@ from extraction.suggest import FLOOR, Proposal, candidates, propose, rescore, tr
 from extraction.text import MatchMode, get_analysis
 
 SEARCH = "search"
-ABOVE_BASE = 2.0
+CALIBRATED = 25
+"""Judged negatives from which on the probabilities of the risk model are taken at their word."""
+ABOVE_BASE = 5.0
 """A phrase is worth an auditor's look if its expected share is at least this many times that of a random item."""
 
 
@@ -102,9 +104,14 @@ def current_risks(item_ids: set[int], version: int, model: RiskModel) -> dict[in
 
 
 def _floor() -> float:
-    """The share under which nothing is proposed. A young model's probabilities are all low, so it goes by the base."""
+    """The share under which nothing is proposed.
+
+    A model that has seen few real negatives gives probabilities that are all too low: there the base decides.
+    """
     serving = serving_row()
-    return FLOOR if serving is None else min(FLOOR, ABOVE_BASE * serving.base_rate)
+    if serving is None or serving.negatives >= CALIBRATED:
+        return FLOOR
+    return min(FLOOR, ABOVE_BASE * serving.base_rate)
 
 
 def _shown_by_accepted(report: Report, engine: SearchEngine) -> set[int]:

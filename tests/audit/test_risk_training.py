@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from audit import risk_training
 from audit.models import SiteSettings, Verdict
-from audit.risk_training import Row, check, is_held_out, judged_rows, refit, verdicts_since_fit
+from audit.risk_training import Row, check, is_held_out, is_refit_due, judged_rows, refit, verdicts_since_fit
 from extraction import registry, risk
 from extraction.models import RiskModel, RiskPromotion
 from tests.audit.loop import make_indexed
@@ -38,6 +38,37 @@ def test_on_day_zero_reports_stand_against_unlabelled_items():
     assert (row.positives, row.negatives) == (3, 0)
     assert row.unlabelled == 3
     assert registry.serving_row() == row
+
+
+def test_while_little_is_judged_open_reports_join_as_positives():
+    make_indexed("bread", "butter and jam", "a picture frame")
+    confirmed, unfounded = make_report(text="forged licence"), make_report(text="unfounded complaint")
+    make_judgment(report=confirmed, item_text=confirmed.item_text, verdict=Verdict.TOXIC)
+    make_judgment(report=unfounded, item_text=unfounded.item_text, verdict=Verdict.NORMAL)
+    make_report(text="forged diploma")
+    row = refit()
+    assert (row.positives, row.negatives) == (2, 1)
+
+
+def test_a_refit_is_due_when_the_texts_of_the_first_days_have_doubled():
+    make_indexed("bread")
+    make_report(text="forged diploma")
+    refit()
+    assert not is_refit_due()
+    make_report(text="forged licence")
+    assert is_refit_due()
+
+
+def test_a_refit_is_due_after_so_many_verdicts(settings):
+    settings.REFIT_EVERY = 10
+    make_indexed("bread")
+    judged_corpus()
+    refit()
+    for number in range(9):
+        judged(f"forged licence {number}", Verdict.TOXIC)
+    assert not is_refit_due()
+    judged("one more forged licence", Verdict.TOXIC)
+    assert is_refit_due()
 
 
 def test_nothing_is_fitted_from_one_class_only():

@@ -153,7 +153,7 @@ def test_the_switch_of_a_policy_beats_that_of_the_site():
 
 
 def test_the_job_fits_a_first_model_by_itself():
-    make_indexed(*TRADE * 3)
+    make_indexed(*(f"used bicycle {number} with bell and lamp {number + 1}" for number in range(200)))
     report = make_report(text="formal certifcate with steel stamp, call now")
     make_indexed(*CAMPAIGN)
     suggest_for_report(report.pk)

@@ -202,7 +202,7 @@ def test_every_tick_publishes_what_was_recorded():
 def test_enough_new_verdicts_call_for_a_refit(settings):
     settings.REFIT_EVERY = 3
     RiskModel.objects.create(
-        version=1, digest="0" * 64, analysis="qx-1", positives=1, negatives=1, unlabelled=0, fitted=timezone.now()
+        version=1, digest="0" * 64, analysis="qx-1", positives=60, negatives=60, unlabelled=0, fitted=timezone.now()
     )
     texts = [make_item().text for _number in range(3)]
     for text in texts[:2]:
