@@ -7,11 +7,12 @@ thrown away with it.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from extraction.search import SearchEngine
 from extraction.search.fts5 import Fts5Engine
+from extraction.text import Analysis
 from training import metrics
 from training.benchmark.methods import Choice, choose
 from training.benchmark.searcher import Searcher
@@ -68,27 +69,30 @@ class Bench:
 
     @cached_property
     def training(self) -> Training:
-        """The train split: its index holds every item, since a method leaves the report's own item out by itself."""
+        """The train split, with an index of every item of it."""
         items = self.suite.items_of("train")
-        searcher = self._searcher("train", items)
-        return Training(items, self.suite.reports_of("train"), searcher, self.suite.analysis)
+        open_searcher = partial(_open_searcher, self.make_engine, self._path("train"), items, self.suite.analysis)
+        return Training(items, self.suite.reports_of("train"), self.suite.analysis, open_searcher)
 
     def task(self, split: str, kind: IndexKind) -> Task:
         """What a method gets to see of a split's index: texts without labels."""
         reports = tuple(TaskReport(report.id, report.text) for report in self.suite.reports_of(split))
         return Task(
             reports=reports,
-            searcher=self._searcher(f"{split}-{kind}", self.suite.index_of(split, kind)),
+            searcher=_open_searcher(
+                self.make_engine,
+                self._path(f"{split}-{kind}"),
+                self.suite.index_of(split, kind),
+                self.suite.analysis,
+            ),
             training=self.training,
             analysis=self.suite.analysis,
             budget=metrics.REVIEWED_PER_REPORT * len(reports),
             seed=self.seed,
         )
 
-    def _searcher(self, name: str, items: Sequence[LabelledItem]) -> Searcher:
-        engine = self.make_engine(self.folder / f"{self.suite.name}-{name}.sqlite3")
-        engine.rebuild(documents(items), analysis=self.suite.analysis.name)
-        return Searcher(engine, self.suite.analysis, {item.id: item.text for item in items})
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{self.suite.name}-{name}.sqlite3"
 
 
 def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Task, answers: Answers) -> Row:
@@ -126,6 +130,13 @@ def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Tas
         seed=task.seed,
         seconds=round(seconds, 1),
     )
+
+
+def _open_searcher(make_engine: MakeEngine, path: Path, items: Sequence[LabelledItem], analysis: Analysis) -> Searcher:
+    """A new index of these items. No method of `Bench`, because whoever holds one of those reaches every label."""
+    engine = make_engine(path)
+    engine.rebuild(documents(items), analysis=analysis.name)
+    return Searcher(engine, analysis, {item.id: item.text for item in items})
 
 
 def _found_at_budget(

@@ -11,7 +11,7 @@ evaluator and the reference rows (human, oracle) hold `Answers`.
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -79,12 +79,17 @@ class TaskReport:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What a method may learn from: everything about the train split, and a search over its items."""
+    """What a method may learn from: everything about the train split."""
 
     items: tuple[LabelledItem, ...]
     reports: tuple[LabelledReport, ...]
-    searcher: Searcher
     analysis: Analysis
+    open_searcher: Callable[[], Searcher]
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """A search over all train items, built when first asked for. It finds a report's own item too: leave it out."""
+        return self.open_searcher()
 
     @cached_property
     def toxic(self) -> frozenset[int]:
