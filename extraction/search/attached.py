@@ -102,11 +102,17 @@ class AttachedEngine:
 
     def get_foreign(self, external_id: str) -> ForeignHit | None:
         """One item, for a report about it; None if the index does not have it."""
-        is_key = self._mapping.id == "_id"
-        query = {"ids": {"values": [external_id]}} if is_key else {"term": {self._mapping.id: external_id}}
-        (answer,) = self._ask([{"query": query, "size": 1, **self._returned()}])
-        hits = [self._hit(hit) for hit in answer["hits"]["hits"]]
-        return self._with_states(hits)[0] if hits else None
+        hits = self.get_many_foreign([external_id])
+        return hits[0] if hits else None
+
+    def get_many_foreign(self, external_ids: Sequence[str]) -> list[ForeignHit]:
+        """Those of these items (at most 10,000) that the index has, in no order."""
+        if not external_ids:
+            return []
+        values = list(external_ids)
+        query = {"ids": {"values": values}} if self._mapping.id == "_id" else {"terms": {self._mapping.id: values}}
+        (answer,) = self._ask([{"query": query, "size": len(values), **self._returned()}])
+        return self._with_states([self._hit(hit) for hit in answer["hits"]["hits"]])
 
     def sample_foreign(self, size: int, seed: int) -> list[ForeignHit]:
         """Up to `size` (at most 10,000) items at random: the unlabelled texts of a risk model."""

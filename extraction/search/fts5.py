@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from extraction.errors import IndexMissing, RebuildRunning, SearchError, SearchTimedOut, SearchUnavailable
 from extraction.search.base import (
@@ -83,14 +83,6 @@ _AFTER = {
     " AND (x.risk < :risk OR x.created < :created OR (x.created = :created AND x.id > :id))",
     Order.RECENT: " AND x.created <= :created AND (x.created < :created OR x.id > :id)",
 }
-
-
-class _Row(NamedTuple):
-    id: int
-    risk: float
-    created: int
-    live: int
-    verdict: str
 
 
 @dataclass
@@ -160,10 +152,11 @@ class Fts5Engine:
             index = self._open()
             search = _Search(index, request, read_query(request, index.analysis))
             with _reading(index):
-                rows, is_exact = search.matches()
-                hits = search.first_of(rows) if is_exact else search.first_in_order()
+                counts, hits = search.counts_and_page()
+                if not (is_exact := counts.live + counts.removed <= COUNT_LIMIT):
+                    hits = search.page_of_frequent()
         took_ms = (time.perf_counter() - started) * 1000
-        return SearchPage(tuple(hits), _counts(rows), is_exact, index.generation, index.analysis.name, took_ms)
+        return SearchPage(tuple(hits), counts, is_exact, index.generation, index.analysis.name, took_ms)
 
     def msearch(self, requests: Sequence[SearchRequest]) -> list[SearchPage]:
         return [self.search(request) for request in requests]
@@ -329,22 +322,25 @@ class _Search:
             **_cursor(request),
         }
 
-    def matches(self) -> tuple[list[_Row], bool]:
-        """Matches in no order, at most `COUNT_LIMIT` of them, and whether those are all."""
-        found = self._execute(f"SELECT {_COLUMNS} {self._joined()} LIMIT {COUNT_LIMIT + 1}")
-        rows = [_Row(*row) for row in found]
-        return rows[:COUNT_LIMIT], len(rows) <= COUNT_LIMIT
+    def counts_and_page(self) -> tuple[Counts, list[Hit]]:
+        """Counts of the matches and the page, in one statement. Of more than `COUNT_LIMIT` matches it sees so many:
+        the counts are then lower bounds, and the page is not the first.
+        """
+        found = self._execute(
+            f"WITH x AS (SELECT {_COLUMNS} {self._joined()} LIMIT {COUNT_LIMIT + 1})"  # noqa: S608 - constants
+            " SELECT count(*), NULL, NULL, live, verdict FROM x GROUP BY live, verdict UNION ALL"
+            f" SELECT * FROM (SELECT {_COLUMNS} FROM x WHERE {self._state()}{self._after()}{self._limited()})"
+        )
+        groups: list[tuple[int, int, str]] = []
+        hits: list[Hit] = []
+        for first, risk, created, live, verdict in found:
+            if risk is None:
+                groups.append((first, live, verdict))
+            else:
+                hits.append(self._hit(first, risk, created, live))
+        return _counts(groups), hits
 
-    def first_of(self, rows: Sequence[_Row]) -> list[Hit]:
-        """The page, from all matches."""
-        request = self._request
-        hits = (self._hit(row) for row in rows if request.live is None or request.live == bool(row.live))
-        if request.after is not None:
-            after = _place(request.order, request.after)
-            hits = (hit for hit in hits if _place(request.order, hit.sort) > after)
-        return heapq.nsmallest(request.size, hits, key=lambda hit: _place(request.order, hit.sort))
-
-    def first_in_order(self) -> list[Hit]:
+    def page_of_frequent(self) -> list[Hit]:
         """The page of a frequent query: look at the items in order until the page is full, which is soon.
 
         Where it is not (all its matches stand at the end of the order), sort all matches after all.
@@ -371,15 +367,19 @@ class _Search:
             f"SELECT {_COLUMNS}, t.normalised FROM facts x CROSS JOIN texts t ON t.id = x.id"  # noqa: S608 - constants
             f" WHERE x.live = {live}{self._filters}{self._after()} ORDER BY {_ORDER_BY[self._request.order]}"
         )
-        return ((self._hit(_Row(*row)), normalised) for *row, normalised in found)
+        return ((self._hit(*row), normalised) for *row, _verdict, normalised in found)
 
     def _sorted(self) -> list[Hit]:
-        state = "" if self._request.live is None else f" AND x.live = {int(self._request.live)}"
         found = self._execute(
-            f"SELECT {_COLUMNS} {self._joined()}{state}{self._after()}"
-            f" ORDER BY {_ORDER_BY[self._request.order]} LIMIT {self._request.size}"
+            f"SELECT {_COLUMNS} {self._joined()} AND {self._state()}{self._after()}{self._limited()}"  # noqa: S608
         )
-        return [self._hit(_Row(*row)) for row in found]
+        return [self._hit(*row) for *row, _verdict in found]
+
+    def _state(self) -> str:
+        return "1" if self._request.live is None else f"x.live = {int(self._request.live)}"
+
+    def _limited(self) -> str:
+        return f" ORDER BY {_ORDER_BY[self._request.order]} LIMIT {self._request.size}"
 
     def _joined(self) -> str:
         table = self._request.mode.value
@@ -391,8 +391,8 @@ class _Search:
     def _execute(self, statement: str) -> sqlite3.Cursor:
         return self._index.connection.execute(statement, self._values)
 
-    def _hit(self, row: _Row) -> Hit:
-        return hit_of(self._request.order, row.id, row.risk, row.created, bool(row.live))
+    def _hit(self, id: int, risk: float, created: int, live: int) -> Hit:
+        return hit_of(self._request.order, id, risk, created, bool(live))
 
     @cached_property
     def _needle(self) -> str:
@@ -418,13 +418,13 @@ def _place(order: Order, sort: tuple[float | int, ...]) -> tuple[float | int, ..
     return (*(-value for value in sort[:-1]), sort[-1])
 
 
-def _counts(rows: Sequence[_Row]) -> Counts:
-    live = sum(row.live for row in rows)
+def _counts(groups: Sequence[tuple[int, int, str]]) -> Counts:
+    """From (how many, live, verdict) of each group."""
     return Counts(
-        live=live,
-        removed=len(rows) - live,
-        toxic=sum(row.verdict == "toxic" for row in rows),
-        normal=sum(row.verdict == "normal" for row in rows),
+        live=sum(count for count, live, _verdict in groups if live),
+        removed=sum(count for count, live, _verdict in groups if not live),
+        toxic=sum(count for count, _live, verdict in groups if verdict == "toxic"),
+        normal=sum(count for count, _live, verdict in groups if verdict == "normal"),
     )
 
 
