@@ -49,7 +49,6 @@ class ResultRow:
 
     exposure: Exposure
     places: list[Place] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
     own: Judgment | None = None
     standing: StandingVerdict | None = None
 
@@ -99,6 +98,16 @@ class ResultRow:
     def anchor(self) -> Place:
         """The place that addresses the row: the first query that found it."""
         return self.places[0]
+
+    @property
+    def marks(self) -> list[Mark]:
+        """Where the queries that found the item match its text, in code points of the raw text; longest first."""
+        marks = []
+        for place in self.places:
+            query = place.query.query
+            spans = get_analysis(query.analysis).find(self.exposure.item_text.text, query.key, MatchMode(query.mode))
+            marks += [Mark(start, end) for start, end in spans]
+        return sorted(marks, key=lambda mark: mark.start - mark.end)
 
 
 @dataclass
@@ -309,7 +318,6 @@ class ExplorationPage:
         self._add_verdicts(list(rows.values()))
         for row in rows.values():
             row.places.sort(key=lambda place: place.query.position)
-            row.marks = marks_of(row)
         return list(rows.values())
 
     def _add_verdicts(self, rows: Sequence[ResultRow]) -> None:
@@ -358,18 +366,8 @@ class ExplorationPage:
     def next_is_open(self) -> bool:
         return self.number < self.exploration.pages_opened
 
-    @property
-    def last_undoable(self) -> ResultRow | None:
-        """The row that this user judged last, of those shown here."""
-        mine = [row for row in self.rows if row.own is not None]
-        return max(mine, key=lambda row: row.own.pk if row.own else 0, default=None) if self.may_work else None
-
-
-def marks_of(row: ResultRow) -> list[Mark]:
-    """Where the queries that found the item match its text, in code points of the raw text."""
-    marks = []
-    for place in row.places:
-        query = place.query.query
-        spans = get_analysis(query.analysis).find(row.exposure.item_text.text, query.key, MatchMode(query.mode))
-        marks += [Mark(start, end) for start, end in spans]
-    return sorted(marks, key=lambda mark: mark.start - mark.end)
+    @cached_property
+    def last_undoable(self) -> Judgment | None:
+        """The user's newest verdict, if it was given on these results: what the toast offers to take back."""
+        last = Judgment.objects.standing().filter(user=self.user).select_related("exposure").order_by("-pk").first()
+        return last if last and last.exposure and last.exposure.run_id in self._run_ids and self.may_work else None

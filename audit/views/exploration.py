@@ -13,7 +13,15 @@ from audit.forms import RecordingForm, VerdictForm
 from audit.models import Exploration, Exposure, Judgment, Verdict
 from audit.presentation.results import ExplorationPage, ResultRow
 from audit.services import ServiceError, judge, open_page, run_again, undo_judgment
-from audit.views.http import RoleRequest, fragments, role_required, see_other, status_of, wants_fragment
+from audit.views.http import (
+    RoleRequest,
+    comes_from_history,
+    fragments,
+    role_required,
+    see_other,
+    status_of,
+    wants_fragment,
+)
 
 STOP_POLLING = 286
 WITH_RESULTS = [
@@ -132,6 +140,8 @@ def take_back(request: RoleRequest, public_id: uuid.UUID) -> HttpResponse:
         undo_judgment(judgment=judgment, user=request.user, key=form.cleaned_data["key"])
     except ServiceError as error:
         return _judged(request, exposure, sentence=error.sentence, status=status_of(error))
+    if comes_from_history(request):
+        return see_other("audit:history")
     return _judged(request, exposure, focus=True)
 
 
@@ -191,14 +201,15 @@ def _page(request: RoleRequest, exploration: Exploration, *, notice: str = "", s
 
 
 def _last_step(page: ExplorationPage) -> dict[str, Any] | None:
-    row = page.last_undoable
-    if row is None or row.own is None:
+    judgment = page.last_undoable
+    if judgment is None or judgment.exposure is None:
         return None
+    position = judgment.exposure.position
     return {
         "sentence": _("Result %(position)d: %(verdict)s.")
-        % {"position": row.exposure.position, "verdict": row.own.get_verdict_display()},
-        "undo_url": reverse("audit:undo-judgment", args=[row.own.public_id]),
-        "target": f"#{row.dom_id}",
+        % {"position": position, "verdict": judgment.get_verdict_display()},
+        "undo_url": reverse("audit:undo-judgment", args=[judgment.public_id]),
+        "target": f"#exposure-{position}",
     }
 
 

@@ -78,6 +78,11 @@ def see_other(to: Any, *args: Any, query: str = "", anchor: str = "") -> HttpRes
     return HttpResponseSeeOther(address)
 
 
+def comes_from_history(request: HttpRequest) -> bool:
+    """True for an undo that was pressed in the history, which is then shown again."""
+    return request.POST.get("from") == "history"
+
+
 def fragments(request: HttpRequest, templates: list[str], context: dict[str, Any], status: int = 200) -> HttpResponse:
     """Render fragments one after the other: the first is the target of the swap, the others swap out of band."""
     parts = [

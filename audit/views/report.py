@@ -33,7 +33,15 @@ from audit.services import (
     undo_decision,
     undo_judgment,
 )
-from audit.views.http import RoleRequest, fragments, role_required, see_other, status_of, wants_fragment
+from audit.views.http import (
+    RoleRequest,
+    comes_from_history,
+    fragments,
+    role_required,
+    see_other,
+    status_of,
+    wants_fragment,
+)
 from audit.views.queue import claim_of
 from extraction.text import MatchMode
 
@@ -310,6 +318,8 @@ def take_back_decision(request: RoleRequest, public_id: uuid.UUID) -> HttpRespon
     if not wants_fragment(request):
         if sentence:
             return _answer(request, report.public_id, sentence, status)
+        if comes_from_history(request):
+            return see_other("audit:history")
         return see_other("audit:report", report.public_id)
     if decision.suggestion is None:
         return _queries(request, report.public_id, live=sentence or _("Taken back."), sentence=sentence, status=status)

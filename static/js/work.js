@@ -12,7 +12,8 @@
     const at = all.indexOf(row);
     const next = [...all.slice(at + 1), ...all.slice(0, at)].find((other) => other.matches("[data-todo]:not([data-saving])"));
     if (next) return makeCurrent(next);
-    const after = [...document.querySelectorAll("[data-after-last]")].find((element) => visible(element) && enabled(element));
+    const ends = [...document.querySelectorAll(".pane [data-after-last]"), ...document.querySelectorAll("[data-after-last]")];
+    const after = ends.find((element) => visible(element) && enabled(element));
     makeCurrent(row, { focus: !after });
     after?.focus();
   }
@@ -42,6 +43,26 @@
     event.submitter?.setAttribute("aria-busy", "true");
     goOn(row);
   });
+
+  /* Leaving the page waits until everything that was pressed is saved; closing the tab asks first. */
+  const isSaving = () => document.querySelector("[data-saving]") !== null;
+  function afterSaving(act) {
+    if (isSaving()) window.setTimeout(afterSaving, 50, act);
+    else act();
+  }
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href]:not([hx-get], [target])");
+    if (!link || !isSaving() || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    afterSaving(() => link.click());
+  }, true);
+  document.addEventListener("submit", (event) => {
+    if (event.target.hasAttribute("hx-post") || event.target.hasAttribute("hx-get") || !isSaving()) return;
+    event.preventDefault();
+    const { target, submitter } = event;
+    afterSaving(() => target.requestSubmit(submitter ?? undefined));
+  }, true);
+  window.addEventListener("beforeunload", (event) => isSaving() && event.preventDefault());
 
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target.closest?.("body")) settle(event.target);
