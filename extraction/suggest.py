@@ -241,21 +241,24 @@ def _greedy(
 ) -> Iterator[tuple[int, float]]:
     """Positions of trials with their s(q), best first; the results of each count as shown before the next is chosen.
 
-    A heap entry whose value fell goes back with the new one. A value can also rise (what was shown was the normal
+    Of equal scores the longer phrase goes first: it is easier to read, and phrases that retrieve the same are common. A
+    heap entry whose value fell goes back with the new one. A value can also rise (what was shown was the normal
     part), which a heap does not see: exact greedy would score everything again at each step, for the same figures.
     """
     shown = set(shown)
-    heap = [(-expected_share(trial, shown)[0], position) for position, trial in enumerate(trials)]
+    heap = [
+        (-expected_share(trial, shown)[0], -len(trial.candidate.key), position) for position, trial in enumerate(trials)
+    ]
     heapq.heapify(heap)
     while heap:
-        value, position = heapq.heappop(heap)
+        value, length, position = heapq.heappop(heap)
         if not may_play(position):
             continue
         score, unseen = expected_share(trials[position], shown)
         if not unseen:
             continue
         if score < -value:
-            heapq.heappush(heap, (-score, position))
+            heapq.heappush(heap, (-score, length, position))
             continue
         yield position, score
         shown.update(trials[position].first)

@@ -212,7 +212,12 @@ def test_no_more_than_the_limit_is_proposed():
     assert len(propose(trials, seen=set(), limit=3, floor=0.0)) == 3
 
 
-def test_equal_scores_keep_the_order_of_the_trials():
+def test_of_two_phrases_that_retrieve_the_same_the_longer_is_proposed():
+    found = propose([trial("办证", {1: 0.9, 2: 0.9}), trial("办证件", {1: 0.9, 2: 0.9})], seen=set(), floor=0.0)
+    assert [each.candidate.text for each in found] == ["办证件"]
+
+
+def test_equal_scores_of_equal_length_keep_the_order_of_the_trials():
     trials = [trial(name, {at: 0.5}) for at, name in enumerate("丙甲乙")]
     assert [each.candidate.text for each in propose(trials, seen=set(), floor=0.0)] == ["丙", "甲", "乙"]
 
