@@ -52,7 +52,8 @@ from extraction.text import CURRENT_ANALYSIS, Analysis, MatchMode, analysis_of, 
 PUT_ROWS = 200  # a removal by a person waits for at most so many rows of a bulk put
 PUT_PAUSE_S = 0.005  # SQLite's lock is not fair: pausing lets others in
 BUILD_ROWS = 20_000
-WALK_ROWS = 20_000  # rows looked at in order before a frequent query is sorted as a whole
+SORT_LIMIT = 40_000  # matches that are sorted as a whole
+WALK_ROWS = 10_000  # items looked at in order before all matches are sorted after all
 SEARCH_TIMEOUT_S = 10.0
 LOCK_TIMEOUT_S = 20.0
 
@@ -341,12 +342,18 @@ class _Search:
         return _counts(groups), hits
 
     def page_of_frequent(self) -> list[Hit]:
-        """The page of a frequent query: look at the items in order until the page is full, which is soon.
-
-        Where it is not (all its matches stand at the end of the order), sort all matches after all.
+        """The page of a frequent query. Sorting all matches takes about 1 µs each; where they are many more, the page
+        is full soon if the items are looked at in order (7 µs each), unless all matches stand at the end of it.
         """
-        hits = self._walk()
+        hits = self._walk() if self._is_very_frequent() else None
         return self._sorted() if hits is None else hits
+
+    def _is_very_frequent(self) -> bool:
+        table = self._request.mode.value
+        found = self._execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH :query LIMIT {SORT_LIMIT + 1})"  # noqa: S608
+        )
+        return int(found.fetchone()[0]) > SORT_LIMIT
 
     def _walk(self) -> list[Hit] | None:
         states = (1, 0) if self._request.live is None else (int(self._request.live),)

@@ -48,11 +48,18 @@ def check_integrity(path: Path) -> None:
 @pytest.mark.parametrize("mode", list(MatchMode))
 @pytest.mark.parametrize("order", list(Order))
 @pytest.mark.parametrize("live", [True, False, None])
-@pytest.mark.parametrize("walk", [10, 10_000])
+@pytest.mark.parametrize(("sort", "walk"), [(1000, 0), (50, 10), (50, 10_000)])
 def test_page_of_a_frequent_query_is_exact_and_its_counts_are_bounds(
-    engine: Fts5Engine, monkeypatch: pytest.MonkeyPatch, mode: MatchMode, order: Order, live: bool | None, walk: int
+    engine: Fts5Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: MatchMode,
+    order: Order,
+    live: bool | None,
+    sort: int,
+    walk: int,
 ):
     monkeypatch.setattr(fts5_module, "COUNT_LIMIT", 40)
+    monkeypatch.setattr(fts5_module, "SORT_LIMIT", sort)
     monkeypatch.setattr(fts5_module, "WALK_ROWS", walk)
     corpus = Corpus(make_documents(sentences(600, seed=1), seed=2))
     engine.put(corpus.documents)
