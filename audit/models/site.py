@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -47,7 +48,10 @@ class SuggesterSwitch(models.Model):
     class Meta:
         verbose_name_plural = "suggester switches"
         constraints = [
-            models.UniqueConstraint(fields=["suggester", "policy"], name="one_switch", nulls_distinct=False),
+            models.UniqueConstraint(
+                fields=["suggester", "policy"], condition=Q(policy__isnull=False), name="one_switch_a_policy"
+            ),
+            models.UniqueConstraint(fields=["suggester"], condition=Q(policy=None), name="one_switch_a_site"),
         ]
 
     def __str__(self) -> str:
