@@ -20,6 +20,7 @@ travel and what the application hands in are in extraction/search/foreign.py.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from elasticsearch import Elasticsearch
@@ -66,7 +67,7 @@ class AttachedEngine:
         self._mapping = mapping
         self._overlay = overlay
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"attached elasticsearch {self._connection.server_version()}"
 
