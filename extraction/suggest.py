@@ -242,8 +242,8 @@ def _greedy(
     """Positions of trials with their s(q), best first; the results of each count as shown before the next is chosen.
 
     Of equal scores the longer phrase goes first: it is easier to read, and phrases that retrieve the same are common. A
-    heap entry whose value fell goes back with the new one. A value can also rise (what was shown was the normal
-    part), which a heap does not see: exact greedy would score everything again at each step, for the same figures.
+    heap entry whose value fell goes back with the new one. A value can also rise (what was shown was the normal part),
+    which a heap does not see; the recipe was measured with this approximation.
     """
     shown = set(shown)
     heap = [

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from extraction.suggest import propose
 from extraction.text import MatchMode
+from training.benchmark.calibration import calibrate
 from training.benchmark.check import check_suite
 from training.benchmark.evaluator import Bench, run_method
 from training.benchmark.logged import judged_items, logged_queries, logged_risk
-from training.benchmark.methods import METHODS, REFERENCES, choose
+from training.benchmark.methods import METHODS, REFERENCES, choose, scored_trials
 from training.benchmark.phrases import frequencies, phrases_of
 from training.benchmark.suites import IndexKind, find_suites, load_suite
 from training.benchmark.table import as_text, read_json, write_json
@@ -141,6 +143,24 @@ def test_search_finds_more_than_chance(bench, task, answers):
 def test_unknown_method_is_a_key_error(task, answers):
     with pytest.raises(KeyError):
         choose("magic", task, answers)
+
+
+# --- forecast against outcome
+
+
+def test_bands_count_every_proposal_once(task, answers):
+    bands = calibrate(task, answers)
+    proposals = [propose(trials, seen=set(), floor=0.0) for trials in scored_trials(task)]
+    assert sum(band.proposals for band in bands) == sum(map(len, proposals))
+    assert all(band.effective <= band.proposals and band.toxic <= band.new for band in bands)
+
+
+def test_command_shows_the_bands_of_each_index(folder):
+    printed = benchmark(folder, calibrate=True, index="std,fresh")
+    assert [line for line in printed.splitlines() if line.startswith("tiny")] == [
+        "tiny, test, std",
+        "tiny, test, fresh",
+    ]
 
 
 # --- rows, table, command

@@ -49,7 +49,7 @@ Reference = Callable[[Task, Answers], Choice]
 
 def search(task: Task) -> Choice:
     """The product's suggester with the logged risk model, over the whole queue until the review budget is spent."""
-    trials = _trials(task)
+    trials = scored_trials(task)
     plays = play_order(trials, floor=0.0)
     seen: set[int] = set()
     queries = []
@@ -65,7 +65,7 @@ def search_one(task: Task) -> Choice:
     """From the same trials the best query of each report by its score alone, played by score."""
     scored = [
         [(expected_share(trial, frozenset())[0], trial.candidate.text) for trial in own if trial.first]
-        for own in _trials(task)
+        for own in scored_trials(task)
     ]
     return _best_of_each(task, scored)
 
@@ -132,7 +132,7 @@ def choose(name: str, task: Task, answers: Answers) -> Choice:
 
 
 @lru_cache(maxsize=1)
-def _trials(task: Task) -> list[list[Trial]]:
+def scored_trials(task: Task) -> list[list[Trial]]:
     """40 phrases of each report tried on the index, their results scored by the logged risk model."""
     risk = logged_risk(task.training, seed=task.seed)
     tried = [

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from extraction.errors import SearchError
+from training.benchmark.calibration import as_lines, calibrate
 from training.benchmark.check import check_suite
 from training.benchmark.evaluator import Bench, Row, run_method
 from training.benchmark.methods import METHODS, REFERENCES
@@ -30,12 +31,15 @@ class Command(BaseCommand):
         parser.add_argument("--json", type=Path, metavar="OUT", help="Write the rows there; also where to go on.")
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--check", action="store_true", help="Only compare with the figures of each README.")
+        parser.add_argument("--calibrate", action="store_true", help="Only show what proposals of each score expose.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             suites = find_suites(options["folder"])
             if options["check"]:
                 self._check(suites)
+            elif options["calibrate"]:
+                self._calibrate(suites, _kinds(options), options["split"], options["seed"])
             else:
                 self._tabulate(suites, options)
         except (SuiteError, SearchError) as error:
@@ -53,10 +57,19 @@ class Command(BaseCommand):
         if wrong:
             raise CommandError(f"{wrong} figures differ: the evaluator or the suite is not what the README describes.")
 
+    def _calibrate(self, suites: list[Path], kinds: list[IndexKind], split: str, seed: int) -> None:
+        for folder in suites:
+            with tempfile.TemporaryDirectory(prefix="qx-benchmark-") as work:
+                bench = Bench(load_suite(folder), Path(work), seed=seed)
+                for kind in kinds:
+                    self.stdout.write(f"{bench.suite.name}, {split}, {kind}")
+                    bands = calibrate(bench.task(split, kind), bench.suite.answers(split, kind))
+                    self.stdout.write("\n".join(as_lines(bands)))
+
     def _tabulate(self, suites: list[Path], options: dict[str, Any]) -> None:
         plan = _Plan(
             methods=_chosen(options["methods"], [*METHODS, *REFERENCES], "--methods"),
-            kinds=[IndexKind(kind) for kind in _chosen(options["index"], list(IndexKind), "--index")],
+            kinds=_kinds(options),
             split=options["split"],
             seed=options["seed"],
         )
@@ -128,6 +141,10 @@ class _Rows:
 
 def _cell(row: Row) -> tuple[object, ...]:
     return row.suite, row.split, row.index, row.method, row.seed
+
+
+def _kinds(options: dict[str, Any]) -> list[IndexKind]:
+    return [IndexKind(kind) for kind in _chosen(options["index"], list(IndexKind), "--index")]
 
 
 def _chosen(given: str, known: list[str], option: str) -> list[str]:
