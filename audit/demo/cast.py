@@ -29,7 +29,8 @@ class Cast:
 def make_cast() -> Cast:
     """Create the logins, or find them. Raises NameTaken where a name belongs to a login that is not of the demo."""
     demo, _created = Group.objects.get_or_create(name=DEMO_GROUP)
-    people = {name: _person(name, role, demo) for name, role in LOGINS.items()}
+    password = make_password(PASSWORD)  # one hash for all: each takes a good part of a second
+    people = {name: _person(name, role, demo, password) for name, role in LOGINS.items()}
     return Cast(auditors=(people["auditor"], people["auditor2"]), admin=people["admin"])
 
 
@@ -38,9 +39,9 @@ def login_lines() -> str:
     return "".join(f"{name:<10} / {PASSWORD}\n" for name in LOGINS)
 
 
-def _person(name: str, role: str, demo: Group) -> User:
+def _person(name: str, role: str, demo: Group, password: str) -> User:
     user, created = User.objects.get_or_create(
-        username=name, defaults={"password": make_password(PASSWORD), "is_staff": role == ADMIN}
+        username=name, defaults={"password": password, "is_staff": role == ADMIN}
     )
     if created:
         user.groups.set([demo, Group.objects.get(name=role)])
