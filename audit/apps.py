@@ -7,6 +7,9 @@ class AuditConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from audit.attached import ItemRows  # noqa: PLC0415  (models are only ready now)
         from audit.roles import sync_roles  # noqa: PLC0415  (models are only ready now)
+        from extraction.search.foreign import use_overlay  # noqa: PLC0415  (likewise)
 
+        use_overlay(ItemRows())
         post_migrate.connect(sync_roles, sender=self, dispatch_uid="audit.sync_roles")

@@ -28,11 +28,12 @@ from audit.models import (
     SuggestionsState,
 )
 from audit.queueing import enqueue, is_under_way
+from audit.results import run_query
 from audit.services.explorations import claim_run
 from audit.suggesting import is_stale, suggest
 from extraction.errors import SearchError
 from extraction.registry import serving_row
-from extraction.search import Order, SearchPage, SearchRequest, get_engine
+from extraction.search import Order, SearchRequest, get_engine
 from extraction.text import MatchMode
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,9 @@ def sweep_index() -> None:
 
 def verify_index() -> None:
     """Compare the index with the database and mend what differs."""
+    generation = get_engine().generation
     found = indexing.verify()
+    SiteSettings.objects.filter(pk=SiteSettings.load().pk).update(verified_index=generation)
     if found:
         logger.warning("The index differed from the database and was mended: %s", found)
 
@@ -156,6 +159,8 @@ def tick() -> None:
     enqueue("default", "audit.jobs.publish_outbox", job_id="publish-outbox")
     if risk_training.is_refit_due():
         enqueue("data", "audit.jobs.refit_risk", job_id="refit-risk")
+    if _index_is_another():
+        enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
     if _night_is_due():
         enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")
         enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
@@ -163,6 +168,16 @@ def tick() -> None:
         enqueue("data", "audit.jobs.run_export", export_id, job_id=f"export-{export_id}")
     for import_id in _waiting(ImportFile.objects.exclude(file="")):  # a command reads its file itself
         enqueue("data", "audit.jobs.run_import", import_id, job_id=f"import-{import_id}")
+
+
+def _index_is_another() -> bool:
+    """Whether the index is not the one that was last verified: rebuilt, restored, or lost and begun anew, nearly empty,
+    by the first item that was put since.
+    """
+    try:
+        return get_engine().generation != SiteSettings.load().verified_index
+    except SearchError:
+        return False
 
 
 def _night_is_due() -> bool:
@@ -179,8 +194,7 @@ def _run_query(row: ExplorationQuery, at: datetime | None) -> None:
         text=row.query.text, mode=MatchMode(row.query.mode), size=settings.RUN_KEEP, order=Order.RISK
     )
     try:
-        engine = get_engine()
-        page = engine.search(request)
+        outcome = run_query(request)
     except SearchError as error:
         logger.warning("Query run of exploration %s failed: %s", row.exploration_id, error)
         failing = ExplorationQuery.objects.filter(pk=row.pk, run=None)  # no other worker stored its run meanwhile
@@ -188,29 +202,18 @@ def _run_query(row: ExplorationQuery, at: datetime | None) -> None:
         return
     try:
         with transaction.atomic():
+            serving = serving_row()
             QueryRun.objects.create(
-                exploration_query=row, at=at or timezone.now(), **_outcome(row, page, type(engine).__name__)
+                exploration_query=row,
+                query=row.query,
+                risk_version=None if serving is None else serving.version,
+                at=at or timezone.now(),
+                **outcome,
             )
             ExplorationQuery.objects.filter(pk=row.pk).update(state=RunState.DONE, error="")
     except IntegrityError:
         # Another worker stored this run first (the job was delivered twice): its run stands.
         logger.info("Query %s of exploration %s had already run.", row.query_id, row.exploration_id)
-
-
-def _outcome(row: ExplorationQuery, page: SearchPage, engine: str) -> dict[str, object]:
-    serving = serving_row()
-    return {
-        "query": row.query,
-        "engine": engine,
-        "index_generation": page.index,
-        "analysis": page.analysis,
-        "risk_version": None if serving is None else serving.version,
-        "live": page.counts.live,
-        "removed": page.counts.removed,
-        "is_about": not page.exact,
-        "ranking": [[hit.id, None if hit.risk is None else round(hit.risk, 6)] for hit in page.hits],
-        "took_ms": page.took_ms,
-    }
 
 
 def _requeue_explorations() -> None:

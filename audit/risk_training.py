@@ -26,7 +26,7 @@ from audit.models import Item, ItemText, Judgment, Report, SiteSettings, Standin
 from extraction import risk
 from extraction.models import RiskModel, store_artifact
 from extraction.registry import promote_risk, serving_risk, serving_row
-from extraction.search import get_engine
+from extraction.search import get_attached, get_engine
 from extraction.text import Analysis, get_analysis
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def refit(*, user_id: int | None = None, at: datetime | None = None) -> RiskMode
     positives = list(_reported_rows()) if len(judged) < YOUNG else []
     labels = {row.label for row in kept}
     weight = risk.UNLABELLED_WEIGHT if labels == {0, 1} else 1.0
-    unlabelled = list(_unlabelled_rows(engine.sample(risk.UNLABELLED_ROWS, seed=len(judged)), weight))
+    unlabelled = [Row(text, 0, weight, None) for text in _unlabelled_texts(seed=len(judged)) if not is_held_out(text)]
     rows = [*kept, *positives, *unlabelled]
     try:
         model = risk.fit(
@@ -169,7 +169,13 @@ def _reported_rows() -> Iterator[Row]:
         yield Row(text, 1, 1.0, None)
 
 
-def _unlabelled_rows(item_ids: Sequence[int], weight: float) -> Iterator[Row]:
+def _unlabelled_texts(seed: int) -> Iterator[str]:
+    """Texts of random live items that nobody has judged or reported."""
+    attached = get_attached()
+    if attached is not None:
+        yield from (hit.text for hit in attached.sample_foreign(risk.UNLABELLED_ROWS, seed) if hit.state is None)
+        return
+    item_ids = get_engine().sample(risk.UNLABELLED_ROWS, seed)
     for start in range(0, len(item_ids), 5_000):
         texts = (
             ItemText.objects.filter(
@@ -180,8 +186,7 @@ def _unlabelled_rows(item_ids: Sequence[int], weight: float) -> Iterator[Row]:
             .exclude(text="")
             .order_by("pk")
         )
-        for text in texts.values_list("text", flat=True).iterator():
-            yield Row(text, 0, weight, None)
+        yield from texts.values_list("text", flat=True).iterator()
 
 
 def _without_near_copies(rows: Sequence[Row], held_out: Sequence[Row], analysis: Analysis) -> list[Row]:

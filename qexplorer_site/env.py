@@ -1,5 +1,6 @@
 """Strict readers of the environment: a wrong word stops the start and names the variable."""
 
+import json
 import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -54,6 +55,18 @@ def env_float(name: str, default: float, *, low: float, high: float) -> float:
 
 def env_list(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in env_str(name, default).split(",") if part.strip()]
+
+
+def env_json(name: str) -> dict[str, object]:
+    """A JSON object; {} where the variable is empty."""
+    text = env_str(name)
+    try:
+        value = json.loads(text) if text else {}
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: this is no JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise ImproperlyConfigured(f'{name}: write a JSON object, like {{"index": …}}.')
+    return value
 
 
 def database_from_url(name: str, url: str) -> dict[str, object]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from qexplorer_site.env import database_from_url, env_bool, env_float, env_int, env_list, env_str
+from qexplorer_site.env import database_from_url, env_bool, env_float, env_int, env_json, env_list, env_str
 from qexplorer_site.queue_server import socket_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -175,6 +175,7 @@ ELASTICSEARCH_URL = env_str("ELASTICSEARCH_URL")
 ELASTICSEARCH_API_KEY = env_str("ELASTICSEARCH_API_KEY")
 ELASTICSEARCH_CA_CERTS = env_str("ELASTICSEARCH_CA_CERTS")
 SEARCH_INDEX = env_str("QX_SEARCH_INDEX", "qx-items")
+SEARCH_ATTACH = env_json("QX_SEARCH_ATTACH")
 SEARCH_FILE = VAR_DIR / "search.sqlite3"
 
 CLAIM_LEASE_MINUTES = env_int("QX_CLAIM_LEASE_MINUTES", 10, low=1, high=480)

@@ -12,8 +12,17 @@ from audit.append_only import maintenance_pass
 from audit.models import MaintenancePass
 from audit.roles import ADMIN, AUDITOR, RESEARCHER
 from qexplorer_site.queue_server import QueueServer
+from tests.elasticsearch_server import (
+    elasticsearch_8,
+    elasticsearch_8_server,
+    elasticsearch_9,
+    elasticsearch_9_server,
+)
 from tests.environment import VAR_DIR
 from tests.need import find_chromium, missing
+
+# Fixtures for all tests: one server of each version a run.
+__all__ = ["elasticsearch_8", "elasticsearch_8_server", "elasticsearch_9", "elasticsearch_9_server"]
 
 PASSWORD = "Correct-horse-9"
 

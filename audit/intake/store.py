@@ -14,6 +14,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import TypeVar
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Count, F, OuterRef, Subquery
 from django.utils import timezone
@@ -36,6 +37,8 @@ from audit.models import (
     Verdict,
 )
 from audit.queueing import enqueue
+from extraction.search import get_attached
+from extraction.search.foreign import ForeignHit
 from extraction.text import MatchMode, clean_text, detect_language, get_analysis
 
 CHUNK = 500
@@ -241,10 +244,35 @@ def store_complaints(
     return total
 
 
+def foreign_platform() -> str:
+    """The platform under which the items of an attached index are kept."""
+    return str((settings.SEARCH_ATTACH or {}).get("platform", ""))
+
+
+def store_foreign(hits: Sequence[ForeignHit]) -> IntakeCounts:
+    """Item rows for items of the attached index, with their texts as they are there now."""
+    rows = [
+        ItemRow(foreign_platform(), hit.external_id, hit.text, hit.created, author_key=hit.author, url=hit.url)
+        for hit in hits
+    ]
+    return store_item_chunk(rows) if rows else IntakeCounts()
+
+
+def _store_reported_foreign(rows: Sequence[ComplaintRow]) -> None:
+    """On an attached site, make rows for the items that are complained about and not known yet."""
+    engine, platform = get_attached(), foreign_platform()
+    if engine is None:
+        return
+    reported = {row.item_external_id for row in rows if row.platform == platform}
+    known = Item.objects.filter(platform=platform, external_id__in=reported).values_list("external_id", flat=True)
+    store_foreign(engine.get_many_foreign(sorted(reported - set(known))))
+
+
 def store_complaint_chunk(
     rows: Sequence[ComplaintRow], *, at: datetime | None = None, create_policies: bool = False, suggest: bool = True
 ) -> IntakeCounts:
-    """One chunk of distinct complaints in one transaction."""
+    """One chunk of distinct complaints in one transaction. Raises SearchError on an attached site only."""
+    _store_reported_foreign(rows)
     try:
         return _store_complaint_chunk(rows, at or timezone.now(), create_policies, suggest)
     except IntegrityError:

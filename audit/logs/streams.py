@@ -366,7 +366,8 @@ RUNS = Stream(
             ColumnType.INTEGERS,
             "Ranked items that were kept, best first.",
             ("ranking",),
-            lambda _privacy, ranking: [item for item, *_risk in ranking],
+            # On an attached site a run keeps external ids: those items have no row, and no id, until they are shown.
+            lambda _privacy, ranking: [ref for ref, *_risk in ranking if isinstance(ref, int)],
         ),
         number("took_ms", "How long it took, milliseconds."),
         *SERVED_COLUMNS,

@@ -4,22 +4,27 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('audit', '0003_nightly_on'),
+        ("audit", "0003_nightly_on"),
     ]
 
     operations = [
         migrations.RemoveConstraint(
-            model_name='suggesterswitch',
-            name='one_switch',
+            model_name="suggesterswitch",
+            name="one_switch",
         ),
         migrations.AddConstraint(
-            model_name='suggesterswitch',
-            constraint=models.UniqueConstraint(condition=models.Q(('policy__isnull', False)), fields=('suggester', 'policy'), name='one_switch_a_policy'),
+            model_name="suggesterswitch",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("policy__isnull", False)),
+                fields=("suggester", "policy"),
+                name="one_switch_a_policy",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='suggesterswitch',
-            constraint=models.UniqueConstraint(condition=models.Q(('policy', None)), fields=('suggester',), name='one_switch_a_site'),
+            model_name="suggesterswitch",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("policy", None)), fields=("suggester",), name="one_switch_a_site"
+            ),
         ),
     ]

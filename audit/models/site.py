@@ -25,6 +25,9 @@ class SiteSettings(models.Model):
     nightly_on = models.DateField(
         null=True, blank=True, editable=False, help_text="The last day (site zone) whose nightly jobs were queued."
     )
+    verified_index = models.CharField(
+        max_length=120, blank=True, editable=False, help_text="Generation of the index that was last verified."
+    )
 
     class Meta:
         verbose_name = "site settings"

@@ -11,6 +11,7 @@ from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from audit.attached import make_rows
 from audit.models import Decision, Exploration, ExplorationQuery, Exposure, QueryRun, Report, RunState
 from audit.queueing import enqueue_after_commit
 from audit.results import page_of
@@ -56,13 +57,18 @@ def run_again(*, exploration: Exploration, user: User, key: uuid.UUID) -> Explor
     return exploration
 
 
-@transaction.atomic
 def open_page(*, exploration: Exploration, user: User, number: int, key: uuid.UUID, at: datetime | None = None) -> int:
     """Open page `number` of the results (from 1): log what it shows and return how many items that is.
 
     A page that is open stays as it is. Raises Conflict where the exploration still runs or a page is left out, and
-    NotHeld for somebody else's exploration.
+    NotHeld for somebody else's exploration; on an attached site SearchError.
     """
+    make_rows(exploration)
+    with transaction.atomic():
+        return _open_page(exploration, user, number, key, at)
+
+
+def _open_page(exploration: Exploration, user: User, number: int, key: uuid.UUID, at: datetime | None) -> int:
     record_request(key=key, user=user, action="open page", at=at)
     _may_work(exploration, user)
     if number <= exploration.pages_opened:

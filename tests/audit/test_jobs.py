@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from audit import jobs
+from audit import jobs, results
 from audit.intake import ComplaintRow, store_complaints
 from audit.models import (
     Exploration,
@@ -223,7 +223,7 @@ def test_a_running_exploration_is_not_taken_by_a_second_worker(auditor):
 
 def test_an_unexpected_error_is_raised_and_shown_as_a_failed_query(auditor, monkeypatch):
     exploration = queued_exploration(auditor)
-    monkeypatch.setattr(jobs, "get_engine", lambda: 1 / 0)
+    monkeypatch.setattr(results, "get_engine", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         jobs.run_exploration(exploration.pk)
     exploration.refresh_from_db()
@@ -242,7 +242,7 @@ def test_a_query_that_another_worker_ran_is_not_called_failed(auditor, monkeypat
             jobs.run_exploration(exploration.pk)
             raise SearchUnavailable
 
-    monkeypatch.setattr(jobs, "get_engine", SlowerEngine)
+    monkeypatch.setattr(results, "get_engine", SlowerEngine)
     jobs.run_exploration(exploration.pk)
     assert ExplorationQuery.objects.get().state == RunState.DONE
     exploration.refresh_from_db()
