@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from audit.jobs import run_exploration
-from audit.models import Exploration, Exposure, Item, ItemState, Judgment, Report, RunState
+from audit.models import Exploration, Exposure, Item, ItemState, Judgment, Report, RunState, Verdict
 from audit.presentation.results import ExplorationPage
 from audit.services import explore, judge
 from tests.audit.loop import explored, exposures_of, make_indexed, own
@@ -54,7 +54,7 @@ def exploration(report: Report, auditor: User) -> Exploration:
 
 @pytest.fixture
 def post(client: Client) -> Callable[..., HttpResponse]:
-    def send(name: str, *args: object, htmx: bool = True, **data: Any) -> HttpResponse:
+    def send(name: str, *args: object, htmx: bool = True, **data: Any) -> Any:
         values = {"key": str(uuid.uuid4())} | data
         return client.post(reverse(f"audit:{name}", args=args), values, headers=HTMX if htmx else {})
 
@@ -66,7 +66,7 @@ def place(exposure: Exposure) -> tuple[uuid.UUID, int, int]:
     return query.exploration.public_id, query.position, exposure.rank
 
 
-def page(client: Client, exploration: Exploration, **query: object) -> str:
+def page(client: Client, exploration: Exploration, **query: int) -> str:
     response = client.get(reverse("audit:exploration", args=[exploration.public_id]), query)
     assert response.status_code == 200
     return response.content.decode()
@@ -187,7 +187,7 @@ def test_what_was_judged_before_is_folded_and_not_asked_again(
 ) -> None:
     first = explored(report, auditor, "diploma")
     exposure = next(one for one in exposures_of(first) if one.item_text.text == "forged diploma one")
-    judge(exposure=exposure, user=auditor, verdict="normal", key=uuid.uuid4())
+    judge(exposure=exposure, user=auditor, verdict=Verdict.NORMAL, key=uuid.uuid4())
     second = explored(report, auditor, "forged diploma")
     shown = ExplorationPage(second, auditor)
     assert [row.exposure.item for row in shown.judged_before] == [exposure.item]

@@ -33,7 +33,7 @@ def client(auditor: User, login: Callable[[User], Client]) -> Client:
     return login(auditor)
 
 
-def history(client: Client, **query: object) -> str:
+def history(client: Client, **query: str) -> str:
     response = client.get(reverse("audit:history"), query)
     assert response.status_code == 200
     return response.content.decode()

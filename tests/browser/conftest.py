@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -49,7 +50,7 @@ def open_browser(browser: Browser, live_server: LiveServer, password: str) -> It
     """`open_browser(auditor, java_script_enabled=False)`: a page of that person's, signed in by the form."""
     contexts: list[BrowserContext] = []
 
-    def sign_in(user: User, **options: object) -> Page:
+    def sign_in(user: User, **options: Any) -> Page:
         context = browser.new_context(base_url=live_server.url, **options)
         contexts.append(context)
         context.set_default_timeout(10_000)
