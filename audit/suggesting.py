@@ -23,7 +23,7 @@ from audit.models import (
 )
 from extraction.registry import serving_risk, serving_row
 from extraction.risk import RiskModel
-from extraction.search import SearchEngine, get_engine
+from extraction.search import SearchEngine, get_attached, get_engine
 from extraction.suggest import FLOOR, Proposal, candidates, propose, rescore, try_on_index
 from extraction.text import MatchMode, get_analysis
 
@@ -131,7 +131,8 @@ def _store(
 ) -> SuggestionBatch:
     policy_version: PolicyVersion = report.policy.current()
     # The reported item itself matches each of its phrases as long as it is in the results.
-    itself = int(report.item.state == ItemState.LIVE and report.item.indexed_version > 0)
+    is_indexed = report.item.indexed_version > 0 or get_attached() is not None
+    itself = int(report.item.state == ItemState.LIVE and is_indexed)
     with transaction.atomic():
         batch = SuggestionBatch.objects.create(
             report=report,
