@@ -231,12 +231,13 @@ class ElasticsearchEngine:
             serving = self._ensure()
             outcomes = self._bulk(pending, serving.analysis, self._alias, require_alias=True)
             failures += [PutFailure(id, outcome.reason) for id, outcome in outcomes.items() if outcome.is_refused]
-            pending = [document for document in pending if outcomes[document.id].is_elsewhere(serving.index)]
+            pending = [document for document in pending if outcomes[document.id].is_open(serving.index)]
             if not pending:
                 return failures
             self._known = None
             time.sleep(PUT_PAUSE_S)
-        raise SearchTimedOut(f"{len(pending)} documents waited too long for a rebuild of {self._alias} to end.")
+        reason = outcomes[pending[0].id].reason
+        raise SearchUnavailable(f"{len(pending)} documents could not be written to {self._alias}, the first: {reason}")
 
     def _bulk(
         self, documents: Iterable[Document], analysis: Analysis, index: str, *, require_alias: bool
@@ -258,6 +259,15 @@ class ElasticsearchEngine:
                 outcomes[int(item["_id"])] = _Outcome.of(item)
         return outcomes
 
+    def _bulk_all(self, documents: Iterable[Document], fresh: _Serving) -> None:
+        """Write into an index that does not serve yet; what the index refuses was refused by `put` before."""
+        outcomes = self._bulk(documents, fresh.analysis, fresh.index, require_alias=False)
+        for id, outcome in outcomes.items():
+            if outcome.is_refused:
+                logger.warning("Document %s was left out of %s: %s", id, fresh.index, outcome.reason)
+            elif outcome.is_open(fresh.index):
+                raise SearchUnavailable(f"A document could not be written to {fresh.index}: {outcome.reason}")
+
     def rebuild(self, documents: Iterable[Document], analysis: str = CURRENT_ANALYSIS) -> str:
         old = self._ensure().index
         seen = self._last_write(old)
@@ -278,7 +288,7 @@ class ElasticsearchEngine:
         batches = iter(documents)
         while batch := list(islice(batches, PUT_ROWS)):
             accepted = newest_of(document for document in batch if not refusal(document))
-            self._bulk(accepted, fresh.analysis, fresh.index, require_alias=False)
+            self._bulk_all(accepted, fresh)
         with self._connection.asking(ADMIN_TIMEOUT_S) as client:
             client.indices.put_settings(index=fresh.index, settings={"refresh_interval": None})
 
@@ -305,7 +315,7 @@ class ElasticsearchEngine:
         last = self._last_write(old)
         body = {"query": {"range": {"_seq_no": {"gt": seen}}}, "sort": [{"id": "asc"}]}
         documents = (_document(hit) for hit in self._scan(old, body, version=True))
-        self._bulk(documents, fresh.analysis, fresh.index, require_alias=False)
+        self._bulk_all(documents, fresh)
         with self._connection.asking(ADMIN_TIMEOUT_S) as client:
             client.indices.refresh(index=fresh.index)
         return last
@@ -499,11 +509,13 @@ class _Outcome:
 
     @property
     def is_refused(self) -> bool:
-        return self.status == 400
+        """True if trying again is of no use."""
+        return self.status == 400 or (self.status == 403 and "cluster_block" not in self.reason)
 
-    def is_elsewhere(self, index: str) -> bool:
-        """True if the document is not in that index: writes are stopped for a swap, or the swap is done."""
-        return self.status in (403, 404, 429) or (self.status < 400 and self.index != index)
+    def is_open(self, index: str) -> bool:
+        """True if the document must be sent again: the write was stopped or not possible, or went to another index."""
+        is_written = self.status < 300 and self.index == index
+        return not (is_written or self.is_refused or self.status == 409)
 
 
 # --- connection -----------------------------------------------------------------------------------------------------

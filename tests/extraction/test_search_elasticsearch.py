@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 from extraction.errors import IndexMissing, SearchTimedOut, SearchUnavailable
 from extraction.search import SearchRequest
 from extraction.search import elasticsearch as elasticsearch_module
-from extraction.search.elasticsearch import ElasticsearchEngine, typed_error
+from extraction.search.elasticsearch import ElasticsearchEngine, _Outcome, typed_error
 from extraction.text import MatchMode
 from tests.elasticsearch_server import Server
 from tests.extraction.corpora import make_document
@@ -106,6 +106,38 @@ def test_writers_on_both_sides_of_a_swap_lose_nothing(engine: ElasticsearchEngin
     assert failures == []
     engine.refresh()
     assert [id for id, _version in engine.versions(0, 100_000)] == written
+
+
+@pytest.mark.elasticsearch
+def test_writes_that_stay_stopped_are_reported(
+    engine: ElasticsearchEngine, elasticsearch_8: str, monkeypatch: pytest.MonkeyPatch
+):
+    engine.put([make_document(1)])
+    Elasticsearch(elasticsearch_8).indices.add_block(index=engine.generation, block="write")
+    monkeypatch.setattr(elasticsearch_module, "PUT_ATTEMPTS", 2)
+    with pytest.raises(SearchUnavailable, match="blocked"):
+        engine.put([make_document(2)])
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "refused", "again"),
+    [
+        (201, "", False, False),
+        (409, "version_conflict", False, False),
+        (400, "mapper_parsing", True, False),
+        (403, "security_exception", True, False),
+        (403, "cluster_block_exception", False, True),
+        (404, "index_not_found", False, True),
+        (503, "unavailable_shards", False, True),
+    ],
+)
+def test_what_becomes_of_one_document_of_a_bulk(status: int, reason: str, refused: bool, again: bool):
+    outcome = _Outcome(status, "a", reason)
+    assert (outcome.is_refused, outcome.is_open("a")) == (refused, again)
+
+
+def test_a_write_into_the_index_before_a_swap_is_made_again():
+    assert _Outcome(201, "old", "").is_open("new")
 
 
 @pytest.mark.elasticsearch
