@@ -19,7 +19,7 @@ class Pseudonyms:
     name changes too, so that files from two secrets are never joined by accident.
 
     >>> Pseudonyms("a secret").of("user", 7)
-    'user-c1285b-8e9c3ab9fc14e3d4'
+    'user-105a35-35663ffc0b7ffe2e'
     """
 
     secret: str
