@@ -55,11 +55,14 @@ def suggest_for_report(report_id: int) -> None:
 
 
 def refresh_suggestions() -> None:
-    """New batches for the waiting reports whose batch is stale, those due first; what is on a screen stays."""
+    """Queue new batches for the waiting reports whose batch is stale, those due first; what is on a screen stays.
+
+    One job a report: an exploration that somebody waits for never stands behind hundreds of them.
+    """
     waiting = Report.objects.filter(status=ReportStatus.WAITING).in_queue_order()
-    for report in waiting.select_related("item", "item_text", "policy", "batch__report")[:REFRESH_LIMIT]:
+    for report in waiting.select_related("policy", "batch__report__policy")[:REFRESH_LIMIT]:
         if report.batch is None or is_stale(report.batch):
-            suggest_for_report(report.pk)
+            enqueue("suggest", "audit.jobs.suggest_for_report", report.pk, job_id=f"suggest-{report.pk}")
 
 
 def run_exploration(exploration_id: int, *, at: datetime | None = None) -> None:

@@ -1,4 +1,5 @@
 import pytest
+from django_rq import get_queue
 
 from audit.indexing import index_items
 from audit.jobs import refresh_suggestions, suggest_for_report
@@ -25,6 +26,11 @@ JUDGED = [
     ("steel frame for a bicycle", Verdict.NORMAL),
     ("used books, offer", Verdict.NORMAL),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue():
+    get_queue("suggest").empty()
 
 
 @pytest.fixture
@@ -98,22 +104,26 @@ def test_a_report_on_a_screen_keeps_its_batch(corpus, auditor):
     assert corpus.batch == shown
 
 
-def test_a_refresh_gives_waiting_reports_a_new_batch(corpus):
+def test_a_refresh_queues_the_waiting_reports_whose_batch_is_stale(corpus):
     suggest(corpus)
-    corpus.refresh_from_db()
-    old = corpus.batch
     refit()
     refresh_suggestions()
+    assert f"suggest-{corpus.pk}" in get_queue("suggest").job_ids
+
+
+def test_a_new_batch_replaces_the_old_one_and_leaves_it_in_the_log(corpus):
+    old = suggest(corpus)
+    refit()
+    suggest_for_report(corpus.pk)
     corpus.refresh_from_db()
     assert corpus.batch != old
     assert old.suggestions.exists()
 
 
 def test_a_refresh_leaves_a_batch_that_is_not_stale(corpus):
-    batch = suggest(corpus)
+    suggest(corpus)
     refresh_suggestions()
-    corpus.refresh_from_db()
-    assert corpus.batch == batch
+    assert f"suggest-{corpus.pk}" not in get_queue("suggest").job_ids
 
 
 def test_a_new_risk_model_makes_a_batch_stale(corpus):
