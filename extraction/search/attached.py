@@ -111,7 +111,8 @@ class AttachedEngine:
         if not external_ids:
             return []
         values = list(external_ids)
-        query = {"ids": {"values": values}} if self._mapping.id == "_id" else {"terms": {self._mapping.id: values}}
+        wanted = {"ids": {"values": values}} if self._mapping.id == "_id" else {"terms": {self._mapping.id: values}}
+        query = {"bool": {"filter": [wanted, self._filter()]}}
         (answer,) = self._ask([{"query": query, "size": len(values), **self._returned()}])
         return self._with_states([self._hit(hit) for hit in answer["hits"]["hits"]])
 

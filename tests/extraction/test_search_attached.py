@@ -200,7 +200,10 @@ def test_extra_filter_holds_everywhere(foreign: Foreign, elasticsearch_8: str):
     foreign.add("加微信", section="private")
     mapping = AttachMapping(foreign.index, "body", "posted", filter={"term": {"section": "private"}})
     engine = AttachedEngine(Connection(elasticsearch_8), mapping, EmptyOverlay)
-    assert engine.search(SearchRequest("加微信", PHRASE)).counts.live == 1
+    (hit,) = engine.search_foreign(SearchRequest("加微信", PHRASE)).hits
+    assert engine.get_foreign(hit.external_id) is not None
+    outside = foreign.client.search(index=foreign.index, query={"term": {"section": "market"}})["hits"]["hits"]
+    assert engine.get_many_foreign([outside[0]["_id"], hit.external_id]) == [hit]
     assert len(engine.sample_foreign(10, seed=1)) == 1
     assert engine.health().documents == 1
 
