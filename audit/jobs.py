@@ -149,6 +149,7 @@ def run_import(import_file_id: int) -> None:
 def tick() -> None:
     """Once a minute: pick up every row whose job is missing. The rows are the truth; Redis may have been emptied."""
     _clean_registries()
+    exports.expire()
     for report_id in (
         Report.objects.open()
         .filter(suggestions_state__in=[SuggestionsState.PENDING, SuggestionsState.FAILED])

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import django_rq
 import pytest
+from django.core.files.base import ContentFile
+from django.db.models import F
 from django.utils import timezone
 from rq.job import Job, JobStatus
 
@@ -27,6 +29,8 @@ from audit.models import (
 from audit.queueing import enqueue
 from audit.services import explore
 from extraction.models import RiskModel
+from extraction.search import SearchRequest, get_engine
+from extraction.text import MatchMode
 from tests.audit.loop import confirmed_report, key, make_indexed, own
 from tests.factories import make_item, make_judgment, make_report
 from tests.queues import empty_queues, waiting, work_off
@@ -192,6 +196,30 @@ def test_the_sweeper_rests_where_the_index_is_up_to_date():
     Item.objects.filter(pk=item.pk).update(indexed_version=item.version)
     jobs.tick()
     assert "sweep-index" not in waiting("default")
+
+
+def test_an_index_that_was_lost_is_filled_again(settings, tmp_path):
+    make_indexed("forged diploma cheap", "forged diploma fast")
+    Item.objects.update(indexed_version=F("version"))
+    jobs.tick()
+    work_off("data")
+    settings.SEARCH_FILE = tmp_path / "another.sqlite3"  # the first item that is put begins a new one
+    jobs.index_item(make_item("forged diploma by post").pk)
+    jobs.tick()
+    work_off("data")
+    assert get_engine().search(SearchRequest(text="forged diploma", mode=MatchMode.PHRASE)).counts.live == 3
+    jobs.tick()
+    assert "verify-index" not in waiting("data")
+
+
+def test_expired_exports_lose_their_files(auditor):
+    past = timezone.now() - timedelta(days=1)
+    export = Export.objects.create(
+        stream="flat", format="csv", user=auditor, state=JobState.DONE, expires=past, file=ContentFile(b"a", "a.csv")
+    )
+    jobs.tick()
+    export.refresh_from_db()
+    assert not export.file
 
 
 def test_every_tick_publishes_what_was_recorded():
