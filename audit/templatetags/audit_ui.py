@@ -5,6 +5,8 @@ import uuid
 from datetime import datetime, timedelta
 
 from django import template
+from django.conf import settings
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.forms.utils import flatatt
 from django.template.defaultfilters import date as format_date
 from django.utils import timezone
@@ -14,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from audit.figures import share_of
-from audit.forecasts import FIRST
+from audit.forecasts import FIRST, ForecastFigures
 from audit.marks import Mark, Segment, segments
-from audit.models.work import Forecast
+from audit.models.work import Forecast, QueryRun
 
 register = template.Library()
 
@@ -115,6 +117,25 @@ def ends_soon(lease_until: datetime) -> bool:
 def same(one: object, other: object) -> bool:
     """Whether two ids are equal as words; nothing equals nothing not."""
     return bool(one) and str(one) == str(other)
+
+
+@register.filter
+def count_figure(found: Forecast | ForecastFigures | QueryRun) -> str:
+    """Matches: `1,240`; `10,000+` where our own engine stopped counting; `~1,240` where an attached index is estimated."""
+    matches = found.live if isinstance(found, QueryRun) else found.matches or 0
+    figure = intcomma(matches)
+    if not found.is_about:
+        return figure
+    return f"~{figure}" if settings.SEARCH_ATTACH else f"{figure}+"
+
+
+@register.filter
+def count_words(found: Forecast | ForecastFigures | QueryRun) -> str:
+    """`1 result`, `1,240 results`, `10,000+ results`, `about 1,240 results`."""
+    matches = found.live if isinstance(found, QueryRun) else found.matches or 0
+    if found.is_about and settings.SEARCH_ATTACH:
+        return ngettext("about %(count)s result", "about %(count)s results", matches) % {"count": intcomma(matches)}
+    return ngettext("%(count)s result", "%(count)s results", matches) % {"count": count_figure(found)}
 
 
 @register.filter
