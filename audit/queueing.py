@@ -1,16 +1,20 @@
 """Enqueue after commit. The database row is the truth: where the queue is down, the tick job picks the row up later."""
 
 import logging
+from datetime import timedelta
 
 import django_rq
 from django.db import transaction
+from django.utils import timezone
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError
 from rq.job import Job, JobStatus
 
 FAILURES_KEPT_S = 7 * 86_400
-UNDER_WAY = {JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED}
+UNDER_WAY = {JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED}
+ON_ITS_WAY = timedelta(seconds=30)
+"""How long a worker may need from taking a job off the queue to noting that it has started."""
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +29,7 @@ def enqueue(queue: str, job: str, *args: int | str, job_id: str | None = None) -
 
     A `job_id` makes it unique: while such a job waits or runs, another is not added. One that failed makes room.
     """
-    # "auto": no second deferral to a commit, where a duplicate or a dead server would be nobody's to answer.
-    jobs: Queue = django_rq.get_queue(queue, commit_mode="auto")
+    jobs = _queue(queue)
     try:
         try:
             _add(jobs, job, args, job_id)
@@ -46,13 +49,18 @@ def is_under_way(queue: str, job_id: str) -> bool:
 
     A job whose worker died counts as running until the clean-up of its queue finds it.
     """
+    jobs = _queue(queue)
     try:
-        job = Job.fetch(job_id, connection=django_rq.get_connection(queue))
-        return job.get_status(refresh=False) in UNDER_WAY
-    except NoSuchJobError:
-        return False
+        job = jobs.fetch_job(job_id)
+        return job is not None and _holds_its_place(jobs, job)
     except RedisError:
         return True
+
+
+def _queue(name: str) -> Queue:
+    # "auto": no second deferral to a commit, where a duplicate or a dead server would be nobody's to answer.
+    queue: Queue = django_rq.get_queue(name, commit_mode="auto")
+    return queue
 
 
 def _add(jobs: Queue, job: str, args: tuple[int | str, ...], job_id: str | None) -> None:
@@ -61,10 +69,21 @@ def _add(jobs: Queue, job: str, args: tuple[int | str, ...], job_id: str | None)
 
 def _clear_ended(jobs: Queue, job_id: str) -> bool:
     """The record of a failed job is kept for the admin under its id; it must not keep the next one of that id out."""
-    ended = jobs.fetch_job(job_id)
-    if ended is None:
-        return True
-    if ended.get_status(refresh=False) in UNDER_WAY:
+    job = jobs.fetch_job(job_id)
+    if job is not None and _holds_its_place(jobs, job):
         return False
-    ended.delete()
+    if job is not None:
+        job.delete()
     return True
+
+
+def _holds_its_place(jobs: Queue, job: Job) -> bool:
+    """Whether the job waits or runs. One that says it waits, but is in no queue, was lost with the worker that took it
+    off: such a record has no end of its own, and would keep its id for ever.
+    """
+    status = job.get_status(refresh=False)
+    if status != JobStatus.QUEUED:
+        return status in UNDER_WAY
+    if job.enqueued_at is not None and timezone.now() - job.enqueued_at < ON_ITS_WAY:
+        return True
+    return jobs.get_job_position(job.id) is not None

@@ -5,6 +5,7 @@ Without this, a job runs on as an orphan when its worker is killed, while the qu
 
 import os
 import signal
+from importlib import import_module
 from typing import Any
 
 from rq import Worker as ForkingWorker
@@ -13,10 +14,14 @@ from qexplorer_site.processes import end_with_parent
 
 
 class Worker(ForkingWorker):
-    """Ties every process that it forks (the one of a job, the one of the scheduler) to itself."""
+    """Ties every process that it forks (the one of a job, the one of the scheduler) to itself.
+
+    It imports the jobs before the first one comes: else each fork would, which takes longer than most jobs.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        import_module("audit.jobs")
         os.register_at_fork(after_in_child=_end_at_once_with_parent)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import django_rq
 import pytest
 from django.utils import timezone
 
@@ -96,6 +97,26 @@ def test_a_job_that_failed_makes_room(monkeypatch):
     enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
     work_off("default")
     assert not is_under_way("default", "sweep-index")
+    enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
+    assert waiting("default") == ["sweep-index"]
+
+
+def test_a_job_that_was_lost_on_its_way_to_a_worker_makes_room():
+    """The worker was killed between taking it off the queue and noting that it started: no registry knows it."""
+    enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
+    queue = django_rq.get_queue("default")
+    queue.remove("sweep-index")
+    assert is_under_way("default", "sweep-index")  # a worker may just be starting it
+    queue.connection.hset("rq:job:sweep-index", "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    assert not is_under_way("default", "sweep-index")
+    enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
+    assert waiting("default") == ["sweep-index"]
+
+
+def test_a_job_that_waits_for_long_is_not_added_twice():
+    enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
+    connection = django_rq.get_connection()
+    connection.hset("rq:job:sweep-index", "enqueued_at", "2026-01-01T00:00:00.000000Z")
     enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
     assert waiting("default") == ["sweep-index"]
 
