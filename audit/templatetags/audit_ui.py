@@ -121,7 +121,7 @@ def same(one: object, other: object) -> bool:
 
 @register.filter
 def count_figure(found: Forecast | ForecastFigures | QueryRun) -> str:
-    """Matches: `1,240`; `10,000+` where our own engine stopped counting; `~1,240` where an attached index is estimated."""
+    """Matches: `1,240`; `10,000+` where our engine stopped counting; `~1,240` where an attached index is estimated."""
     matches = found.live if isinstance(found, QueryRun) else found.matches or 0
     figure = intcomma(matches)
     if not found.is_about:
