@@ -36,6 +36,18 @@ def save(folder: Path) -> str:
         raise BackupError(f"{folder} is not empty. Name a new folder: a backup never overwrites another.")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)  # it holds the secrets
+    try:
+        count = _fill(folder)
+    except BaseException as error:
+        shutil.rmtree(folder)  # half a backup must not pass for one
+        if isinstance(error, OSError | sqlite3.Error):
+            raise BackupError(f"The backup was not made: {error}") from error
+        raise
+    return f"Saved {count} files in {folder}. It holds the secrets: keep it where only you can read it."
+
+
+def _fill(folder: Path) -> int:
+    """Write every part and the list of them; the number of files."""
     # The database first: every file that its rows name was written before them.
     _save_database(folder / _DATABASE[connection.vendor])
     if settings.MEDIA_ROOT.exists():
@@ -51,7 +63,7 @@ def save(folder: Path) -> str:
         "files": digests,
     }
     (folder / _LIST).write_text(json.dumps(content, indent=1))
-    return f"Saved {len(digests)} files in {folder}. It holds the secrets: keep it where only you can read it."
+    return len(digests)
 
 
 def load(folder: Path) -> str:

@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection
 from audit.models import Item
 from extraction.errors import SearchError
 from extraction.search import get_engine
-from extraction.text import CURRENT_ANALYSIS
+from extraction.text import get_analysis
 from qexplorer_site import health
 from qexplorer_site.demo import DEMO_GROUP
 from qexplorer_site.health import Finding, State
@@ -69,11 +69,11 @@ def full_text() -> Finding:
 def index_version() -> Finding:
     """The index was built with the present analysis and is not far behind the database."""
     try:
-        analysis = get_engine().analysis
+        analysis, present = get_engine().analysis, get_analysis().name
     except SearchError as error:
         return Finding("index", State.FAILED, str(error), "Build it: ./qexplorer rebuild_index")
-    if analysis != CURRENT_ANALYSIS:
-        says = f"built with {analysis}, the present analysis is {CURRENT_ANALYSIS}"
+    if analysis != present:
+        says = f"built with {analysis}, the present analysis is {present}"
         return Finding("index", State.WARNING, says, "Build it anew: ./qexplorer rebuild_index")
     behind = Item.objects.to_index()[:_BEHIND].count()
     if behind == _BEHIND:

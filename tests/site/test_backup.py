@@ -99,6 +99,18 @@ def test_backup_never_overwrites(saved):
 
 
 @pytest.mark.slow
+def test_failed_backup_leaves_no_half_of_one(saved, tmp_path):
+    site, _folder = saved
+    unreadable = site.var / "media" / "gone"
+    unreadable.symlink_to(tmp_path / "nowhere")
+    done = site.word("backup", str(tmp_path / "half"))
+    unreadable.unlink()
+    assert done.returncode == 1
+    assert done.stderr.startswith("qexplorer: The backup was not made")
+    assert not (tmp_path / "half").exists()
+
+
+@pytest.mark.slow
 def test_restore_refuses_an_installation_with_data(saved):
     site, folder = saved
     done = site.word("restore", str(folder))
