@@ -6,7 +6,7 @@ transaction: meanwhile others may write.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -42,6 +42,7 @@ from extraction.search.foreign import ForeignHit
 from extraction.text import MatchMode, clean_text, detect_language, get_analysis
 
 CHUNK = 500
+CONFLICTS = 20
 SUGGEST_JOB = "audit.jobs.suggest_for_report"
 
 Key = tuple[str, str]
@@ -110,11 +111,7 @@ def store_item_chunk(rows: Sequence[ItemRow], *, at: datetime | None = None) -> 
     """One chunk of distinct items in one transaction; the result names the items to index."""
     ordered = sorted(rows, key=attrgetter("key"))
     forms = {row.key: text_form(row.text, row.language) for row in ordered}
-    try:
-        return _store_item_chunk(ordered, forms, at or timezone.now())
-    except IntegrityError:
-        # Another import created some of them between our look and our insert. It has committed: now they are known.
-        return _store_item_chunk(ordered, forms, at or timezone.now())
+    return _until_alone(lambda: _store_item_chunk(ordered, forms, at or timezone.now()))
 
 
 @transaction.atomic
@@ -273,11 +270,7 @@ def store_complaint_chunk(
 ) -> IntakeCounts:
     """One chunk of distinct complaints in one transaction. Raises SearchError on an attached site only."""
     _store_reported_foreign(rows)
-    try:
-        return _store_complaint_chunk(rows, at or timezone.now(), create_policies, suggest)
-    except IntegrityError:
-        # Another import stored one of these complaints, or created a policy, between our look and our insert.
-        return _store_complaint_chunk(rows, at or timezone.now(), create_policies, suggest)
+    return _until_alone(lambda: _store_complaint_chunk(rows, at or timezone.now(), create_policies, suggest))
 
 
 @transaction.atomic
@@ -409,6 +402,19 @@ def chunks(rows: Iterable[Row], size: int = CHUNK) -> Iterator[list[Row]]:
     rest = iter(rows)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+def _until_alone(store: Callable[[], IntakeCounts]) -> IntakeCounts:
+    """Store a chunk. Where another import inserted one of its rows between our look and our insert, look again.
+
+    Every such conflict means that the other one got on, so a few rounds end it.
+    """
+    for _attempt in range(CONFLICTS):
+        try:
+            return store()
+        except IntegrityError:
+            continue
+    return store()
 
 
 def _digest(text: str) -> str:
