@@ -6,6 +6,8 @@ from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from extraction.text import get_analysis
+
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]", "testserver"}
 
 
@@ -46,4 +48,22 @@ def check_pseudonym_secret(app_configs: Sequence[AppConfig] | None, **kwargs: ob
     if settings.PSEUDONYM_SECRET_IS_DERIVED and not settings.IS_LOCAL:
         hint = "Set QX_PSEUDONYM_SECRET (or …_FILE): then pseudonyms stay the same when the secret key changes."
         return [Warning("Pseudonyms hang on the secret key.", hint=hint, id="qexplorer.W003")]
+    return []
+
+
+@register(Tags.compatibility)
+def check_folds(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    try:
+        get_analysis()
+    except (OSError, ValueError) as error:
+        hint = "Mend the file, or unset QX_FOLDS_FILE. docs/search.md shows its form."
+        return [Error(f"QX_FOLDS_FILE cannot be used: {error}", hint=hint, id="qexplorer.E003")]
+    return []
+
+
+@register(Tags.compatibility)
+def check_attachment_has_a_cluster(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    if settings.SEARCH_ATTACH and not settings.ELASTICSEARCH_URL:
+        hint = "Set ELASTICSEARCH_URL to the platform's cluster, or unset QX_SEARCH_ATTACH."
+        return [Error("QX_SEARCH_ATTACH names an index and no cluster.", hint=hint, id="qexplorer.E004")]
     return []

@@ -48,3 +48,20 @@ def test_bound_elsewhere_with_local_names_only_is_a_warning(settings, bound_else
 def test_pseudonyms_on_the_secret_key_are_a_warning_on_a_real_site(settings, bound_elsewhere):
     settings.PSEUDONYM_SECRET_IS_DERIVED = True
     assert ids(checks.check_pseudonym_secret(None)) == ["qexplorer.W003"]
+
+
+def test_unreadable_folds_are_an_error(settings, tmp_path):
+    settings.FOLDS_FILE = str(tmp_path / "folds.json")
+    assert ids(checks.check_folds(None)) == ["qexplorer.E003"]
+    (tmp_path / "folds.json").write_text('{"ab": "c"}')
+    assert ids(checks.check_folds(None)) == ["qexplorer.E003"]
+    (tmp_path / "folds.json").write_text('{"薇": "微"}')
+    assert not checks.check_folds(None)
+
+
+def test_attachment_without_a_cluster_is_an_error(settings):
+    settings.SEARCH_ATTACH = {"index": "posts", "text": "body", "time": "at"}
+    settings.ELASTICSEARCH_URL = ""
+    assert ids(checks.check_attachment_has_a_cluster(None)) == ["qexplorer.E004"]
+    settings.ELASTICSEARCH_URL = "http://127.0.0.1:9200"
+    assert not checks.check_attachment_has_a_cluster(None)
