@@ -139,10 +139,10 @@ def _shared_temp() -> str | None:
 
 
 def _as_user() -> list[str]:
-    """The server refuses to run as root."""
+    """The server refuses to run as root; it ends with the tests even if they are killed."""
     if os.geteuid() != 0:
         return []
-    return ["setpriv", f"--reuid={_USER}", f"--regid={_group()}", "--clear-groups"]
+    return ["setpriv", f"--reuid={_USER}", f"--regid={_group()}", "--clear-groups", "--pdeathsig=TERM"]
 
 
 def _group() -> str:
