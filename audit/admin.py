@@ -1,5 +1,7 @@
 """The Django admin: what people change (policies, switches, keys), the models that serve, and history, read-only."""
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.contrib.auth.decorators import permission_required
 from django.db import models as db
@@ -15,7 +17,7 @@ from audit import admin_imports, models
 from audit.admin_base import ModelAdmin, ReadOnlyAdmin, StackedInline
 from audit.queueing import enqueue
 from extraction.models import RiskModel, RiskPromotion
-from extraction.registry import NothingToRollBack, promote_risk, rollback_risk, serving_row
+from extraction.registry import NothingToRollBack, ServesNoMore, promote_risk, rollback_risk, serving_row
 
 admin.site.site_header = "QExplorer"
 admin.site.site_title = "QExplorer"
@@ -188,6 +190,9 @@ class RiskModelAdmin(ReadOnlyAdmin):
     def serves(self, model: RiskModel) -> bool:
         return model == serving_row()
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {**(extra_context or {}), "serving": serving_row()})
+
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
@@ -228,8 +233,15 @@ def rescore_view(request: HttpRequest) -> HttpResponse:
 @require_POST
 @may_manage_learning
 def rollback_view(request: HttpRequest) -> HttpResponse:
+    seen = request.POST.get("from", "")
     try:
-        promotion = rollback_risk(user_id=request.user.pk, reason=request.POST.get("reason", ""))
+        promotion = rollback_risk(
+            from_version=int(seen) if seen.isdecimal() else None,
+            user_id=request.user.pk,
+            reason=request.POST.get("reason", ""),
+        )
+    except ServesNoMore:
+        messages.warning(request, _("Another version serves already. Nothing was changed."))
     except NothingToRollBack:
         messages.error(request, _("No earlier risk model served: there is nothing to go back to."))
     else:

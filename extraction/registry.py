@@ -1,5 +1,7 @@
 """Which model serves: read by the jobs, changed only here."""
 
+import hashlib
+import logging
 from datetime import datetime
 from functools import lru_cache
 
@@ -10,9 +12,15 @@ from django.utils import timezone
 from extraction import risk
 from extraction.models import RiskModel, RiskPromotion, artifact_name
 
+logger = logging.getLogger(__name__)
+
 
 class NothingToRollBack(Exception):
     """No other risk model served before this one."""
+
+
+class ServesNoMore(Exception):
+    """The version to go back from does not serve any more: somebody was faster, or pressed twice."""
 
 
 def serving_row() -> RiskModel | None:
@@ -24,10 +32,17 @@ def serving_row() -> RiskModel | None:
 def serving_risk() -> tuple[int, risk.RiskModel] | None:
     """(version, model) that serves now. The weights are read once a process and version.
 
-    Raises risk.DamagedModel where the stored bytes cannot be read.
+    None also where its file is missing or damaged: items are then indexed without a risk, toxic ones still leave the
+    index, and the next refit replaces it. The log says so each time.
     """
     row = serving_row()
-    return None if row is None else (row.version, _load(row.digest))
+    if row is None:
+        return None
+    try:
+        return row.version, _load(row.digest)
+    except (risk.DamagedModel, OSError):
+        logger.exception("Risk model %d cannot be read: nothing is scored until a refit or a rollback.", row.version)
+        return None
 
 
 def promote_risk(
@@ -38,11 +53,16 @@ def promote_risk(
 
 
 @transaction.atomic
-def rollback_risk(*, user_id: int | None = None, reason: str = "") -> RiskPromotion:
-    """Let the model serve again that served before the present one. Raises NothingToRollBack.
+def rollback_risk(*, from_version: int | None = None, user_id: int | None = None, reason: str = "") -> RiskPromotion:
+    """Let the model serve again that served before the present one.
 
-    Rolling back twice goes two steps back: promotions that a rollback took back do not count.
+    Rolling back twice goes two steps back: promotions that a rollback took back do not count. `from_version` is what
+    the person saw serving. Raises ServesNoMore where that changed meanwhile, NothingToRollBack.
     """
+    RiskPromotion.objects.select_for_update().order_by("id").last()  # one rollback after the other
+    serving = serving_row()
+    if from_version is not None and (serving is None or serving.version != from_version):
+        raise ServesNoMore
     trail: list[RiskPromotion] = []
     for promotion in RiskPromotion.objects.order_by("id"):
         if promotion.is_rollback:
@@ -57,4 +77,7 @@ def rollback_risk(*, user_id: int | None = None, reason: str = "") -> RiskPromot
 @lru_cache(maxsize=2)
 def _load(digest: str) -> risk.RiskModel:
     with default_storage.open(artifact_name(digest)) as file:
-        return risk.loads(file.read())
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise risk.DamagedModel("The stored risk model is not the one that was fitted: its digest differs.")
+    return risk.loads(data)

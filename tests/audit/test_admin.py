@@ -65,6 +65,16 @@ def test_a_rollback_lets_the_earlier_risk_model_serve(client):
     assert serving_row() == first
 
 
+def test_a_rollback_pressed_twice_goes_one_step_back(client):
+    first, second = two_risk_models()
+    third = refit()
+    page = client.get(reverse("admin:extraction_riskmodel_changelist")).content.decode()
+    assert f'name="from" value="{third.version}"' in page
+    for _press in range(2):
+        client.post(reverse("admin:risk-rollback"), {"from": third.version})
+    assert serving_row() == second
+
+
 def test_a_rollback_without_an_earlier_model_says_so(client):
     answer = client.post(reverse("admin:risk-rollback"), follow=True)
     assert "nothing to go back to" in answer.content.decode()

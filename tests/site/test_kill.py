@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 40
 RECORDED = {200, 303}
 ALREADY = 409
+Press = tuple[str, str]  # the address of a verdict and its key
 
 SEED = """
 from datetime import UTC, datetime, timedelta
@@ -200,7 +201,7 @@ def _done_with_the_report(site: Site) -> Iterator[None]:
         site.browser.post(f"/reports/{uuid.UUID(public_id)}/close/", outcome="skipped", text="the test is over")
 
 
-def judge_all(site: Site, exploration: str, between: Callable[[int], None]) -> tuple[list[str], list[str]]:
+def judge_all(site: Site, exploration: str, between: Callable[[int], None]) -> tuple[list[Press], list[Press]]:
     """Judge every result of page 1; those acknowledged and those that got no answer, each by its key and address."""
     places = site.rows(
         "SELECT q.position, x.rank FROM audit_exposure x JOIN audit_queryrun r ON r.id = x.run_id "
