@@ -19,6 +19,7 @@ from qexplorer_site.processes import child_setup, is_alive, stop_all
 from qexplorer_site.queue_server import QueueServer, QueueServerError
 from qexplorer_site.supervisor import LOOPBACK, Lock, Service, Supervisor, SupervisorError, listen, say
 
+DEMO_IS_LOADED = 3  # exit status of `qexplorer_site.prepare site`
 _READY_S = 120.0
 _WEB_LOG_FORMAT = "%(t)s %(m)s %(U)s %(s)s %(M)s ms"  # no query string: it can hold what an auditor typed
 
@@ -69,18 +70,25 @@ def serve(options: argparse.Namespace, *, demo: bool) -> int:
 
 
 def _run(supervisor: Supervisor, options: argparse.Namespace, url: str, web_fd: int, *, demo: bool) -> int:
+    """Every step of a start, then the watch. Ends early, with 0, where it is told to stop."""
     if not os.environ.get("REDIS_URL"):
         _start_queue_server(supervisor)
-    if not _prepare(supervisor, demo=demo):
-        return 0 if supervisor.stopping.is_set() else 1
+    state = _prepare(supervisor, "site", *([] if demo else ["--login"]))
+    if state not in (0, DEMO_IS_LOADED) or supervisor.stopping.is_set():
+        return state
     supervisor.start(_web(web_fd))
-    if not _wait_until_ready(supervisor, url):  # alone, so that the pages are there soonest
-        return 0 if supervisor.stopping.is_set() else 1
-    for service in _workers():
-        supervisor.start(service)
-    _greet(url, demo=demo)
-    if not options.light:
-        _install_learning(supervisor)
+    _wait_until_ready(supervisor, url)  # alone, so that the pages are there soonest
+    loads_demo = demo and state != DEMO_IS_LOADED
+    if loads_demo and not supervisor.stopping.is_set():
+        say(f"The pages are up at {url} and fill while the demo is loaded.")
+        if code := _prepare(supervisor, "demo"):
+            return code
+    if not supervisor.stopping.is_set():
+        for service in _workers():
+            supervisor.start(service)
+        _greet(url, with_logins=demo and not loads_demo)
+        if not options.light:
+            _install_learning(supervisor)
     supervisor.watch()
     say("Stopping.")
     return 0
@@ -177,15 +185,15 @@ def _start_queue_server(supervisor: Supervisor) -> None:
     server.wait_until_ready(pid)
 
 
-def _prepare(supervisor: Supervisor, *, demo: bool) -> bool:
-    """Database, static files, first data. False where it failed or was interrupted."""
-    command = [sys.executable, "-m", "qexplorer_site.prepare", *(["--demo"] if demo else [])]
+def _prepare(supervisor: Supervisor, *step: str) -> int:
+    """Run one step of qexplorer_site.prepare and return its exit status; where told to stop, end it and return 0."""
+    command = [sys.executable, "-m", "qexplorer_site.prepare", *step]
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=child_setup())  # noqa: S603 - our own module
     while process.poll() is None:
         if supervisor.stopping.wait(0.05):
             stop_all([process.pid], 10)
-            return False
-    return process.returncode == 0
+            return 0
+    return process.returncode
 
 
 def _web(web_fd: int) -> Service:
@@ -216,15 +224,12 @@ def _manage(word: str) -> list[str]:
     return [sys.executable, str(bootstrap.ROOT / "manage.py"), word]
 
 
-def _wait_until_ready(supervisor: Supervisor, url: str) -> bool:
+def _wait_until_ready(supervisor: Supervisor, url: str) -> None:
     deadline = time.monotonic() + _READY_S
-    while not _answers(f"{url}healthz/live"):
-        if supervisor.stopping.wait(0.1):
-            return False
+    while not _answers(f"{url}healthz/live") and not supervisor.stopping.wait(0.1):
         if not supervisor.runs("web") or time.monotonic() > deadline:
             log = supervisor.log_dir / "web.log"
             raise SupervisorError(f"The web process does not answer. The end of {log}:\n{_tail(log)}")
-    return True
 
 
 def _answers(url: str) -> bool:
@@ -241,11 +246,13 @@ def _tail(path: Path) -> str:
     return "\n".join(path.read_text(errors="replace").splitlines()[-12:])
 
 
-def _greet(url: str, *, demo: bool) -> None:
+def _greet(url: str, *, with_logins: bool) -> None:
+    from qexplorer_site.settings import DEMO_LOGINS
+
     say(f"\nQExplorer runs at {url}")
     logins = _var_dir() / "demo_logins.txt"
-    if demo and os.environ.get("QX_DEMO") == "1" and logins.exists():
-        say(f"Demo logins:\n{logins.read_text().rstrip()}")
+    if with_logins and logins.exists():
+        say(f"Demo logins:\n{logins.read_text().rstrip()}" if DEMO_LOGINS else "The demo logins are refused here.")
     say("Ctrl-C or ./qexplorer stop ends it; ./qexplorer doctor checks it.\n")
 
 

@@ -1,6 +1,7 @@
-"""Brings database, static files and first data to the state of the code: `python -m qexplorer_site.prepare [--demo]`.
+"""Brings database, static files and index to the state of the code, and makes the first data.
 
-A process of its own, so that the supervisor needs no Django.
+`python -m qexplorer_site.prepare site [--login]`, then `… demo`: processes of their own, so that the supervisor needs
+no Django.
 """
 
 import hashlib
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import django
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
+
+from qexplorer_site.cli import DEMO_IS_LOADED
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,15 @@ logger = logging.getLogger(__name__)
 def main(arguments: list[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "qexplorer_site.settings")
     django.setup()
+    if arguments[0] == "demo":
+        return load_demo()
+    return prepare_site(first_login="--login" in arguments)
+
+
+def prepare_site(*, first_login: bool) -> int:
+    """Bring everything up to date. 0, or DEMO_IS_LOADED where that step has nothing to do, or 1 where it failed."""
+    from audit.demo.load import is_complete
+
     try:
         migrate()
     except DatabaseError as error:
@@ -29,10 +41,17 @@ def main(arguments: list[str]) -> int:
         return 1
     collect_static()
     build_missing_index()
-    if "--demo" in arguments:
+    if first_login:
+        make_first_login()
+    return DEMO_IS_LOADED if is_complete() else 0
+
+
+def load_demo() -> int:
+    try:
         call_command("load_demo", if_empty=True)
-    else:
-        make_first_admin()
+    except CommandError as error:
+        sys.stderr.write(f"The demo was not loaded: {error}\n")
+        return 1
     return 0
 
 
@@ -82,7 +101,7 @@ def build_missing_index() -> None:
         sys.stderr.write(f"The search engine does not answer yet: {error}\n")
 
 
-def make_first_admin() -> None:
+def make_first_login() -> None:
     """On a site without any login, make one and print its password this once."""
     from django.contrib.auth.models import User
 

@@ -22,7 +22,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with database, index and static files, copied for each test: making it takes most of a start."""
     made = Installation(tmp_path_factory.mktemp("prepared") / "var")
     made.var.mkdir()
-    subprocess.run([sys.executable, "-m", "qexplorer_site.prepare"], env=made.environment, check=True)
+    subprocess.run([sys.executable, "-m", "qexplorer_site.prepare", "site"], env=made.environment, check=True)
     return made.var
 
 
