@@ -49,13 +49,15 @@ def browser(chromium: str) -> Iterator[Browser]:
 def open_browser(browser: Browser, live_server: LiveServer, password: str) -> Iterator[Callable[..., Page]]:
     """`open_browser(auditor, java_script_enabled=False)`: a page of that person's, signed in by the form."""
     contexts: list[BrowserContext] = []
+    broken: list[str] = []
 
     def sign_in(user: User, **options: Any) -> Page:
         context = browser.new_context(base_url=live_server.url, **options)
         contexts.append(context)
         context.set_default_timeout(10_000)
         page = context.new_page()
-        page.on("pageerror", lambda error: pytest.fail(f"script error: {error}"))
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.on("console", lambda line: broken.append(line.text) if "Content Security Policy" in line.text else None)
         page.goto("/login/")
         page.keyboard.type(user.username)
         page.keyboard.press("Tab")
@@ -67,6 +69,7 @@ def open_browser(browser: Browser, live_server: LiveServer, password: str) -> It
     yield sign_in
     for context in contexts:
         context.close()
+    assert broken == []
 
 
 @pytest.fixture
