@@ -8,6 +8,7 @@ as root, from a copy that this user can read.
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from qexplorer_site.processes import descendants
 from tests.need import missing
 
 _ARTIFACT = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:{version}:zip"
@@ -84,6 +86,14 @@ class Server:
             self._process.terminate()
             self._process.wait(timeout=60)
             self._process = None
+
+    def kill(self) -> None:
+        """kill -9, the launcher and the server; `start` goes on with what reached the disk."""
+        assert self._process is not None, "not started"
+        for pid in {self._process.pid} | descendants([self._process.pid]):
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait(timeout=60)
+        self._process = None
 
     def remove(self) -> None:
         self.stop()

@@ -21,7 +21,12 @@ from typing import Any
 
 import pytest
 
+from audit import jobs
+from audit.models import RunState, Verdict
+from audit.services import explore, judge, run_again
+from extraction.search import get_engine
 from qexplorer_site.processes import descendants, is_alive
+from tests.audit.loop import confirmed_report, explored, exposures_of, key, make_indexed, own
 from tests.site.installation import Installation
 
 pytestmark = pytest.mark.slow
@@ -257,8 +262,8 @@ def test_a_killed_web_process_loses_no_acknowledged_verdict(site):
     for killer in killers:
         killer.join()
     until(lambda: site.browser.get("/healthz/live")[0] == 200, "the web process did not come back")
-    for path, key in unanswered:
-        assert site.browser.post(path, key=key, verdict="normal")[0] in RECORDED | {ALREADY}
+    for path, pressed in unanswered:
+        assert site.browser.post(path, key=pressed, verdict="normal")[0] in RECORDED | {ALREADY}
     keys = {key.replace("-", "") for _path, key in acknowledged + unanswered}
     recorded = {key for (key,) in site.rows("SELECT key FROM audit_recordedrequest WHERE action = 'judge'")}
     assert keys <= recorded
@@ -299,3 +304,32 @@ def test_everything_killed_at_once_goes_on_after_the_next_start(site):
     site.shell(A_LATER_TICK)
     site.wait_for_end(exploration)
     assert site.browser.insist(f"{exploration}open/", page=1)
+
+
+@pytest.mark.elasticsearch
+@pytest.mark.django_db
+def test_a_killed_search_server_loses_no_step(elasticsearch_8_server, auditor, settings):
+    settings.ELASTICSEARCH_URL = elasticsearch_8_server.url
+    settings.SEARCH_INDEX = f"qx-kill-{uuid.uuid4().hex[:8]}"
+    make_indexed(*(f"forged diploma {number}" for number in range(5)))
+    report = confirmed_report(auditor)
+    earlier = explored(report, auditor, "forged diploma")
+    own(report, auditor, "diploma")
+    exploration = explore(reports=[report], user=auditor, key=key())
+    elasticsearch_8_server.kill()
+    jobs.run_exploration(exploration.pk)
+    exposure = exposures_of(earlier)[0]
+    judge(exposure=exposure, user=auditor, verdict=Verdict.TOXIC, key=key())
+    jobs.index_item(exposure.item_id)
+    exploration.refresh_from_db()
+    assert exploration.state == RunState.FAILED
+    assert "cannot be reached" in exploration.queries.get().error
+
+    elasticsearch_8_server.start()
+    run_again(exploration=exploration, user=auditor, key=key())
+    jobs.sweep_index()
+    get_engine().refresh()
+    jobs.run_exploration(exploration.pk)
+    found = [item_id for item_id, _risk in exploration.queries.get().run.ranking]
+    assert len(found) == 4
+    assert exposure.item_id not in found
