@@ -98,7 +98,7 @@ TYPING_JOB = Campaign(
             "no experience",
             "{n:80-450:10} a day",
             "phone is enough",
-            "{n:1-3} hours",
+            "{n:2-3} hours",
             "cash the same evening",
             "we teach you",
         ),

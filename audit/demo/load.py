@@ -27,7 +27,7 @@ from audit.demo.timeline import (
     Event,
     Grievance,
     ItemsArrive,
-    Refit,
+    RefitDue,
     ReportOpens,
     ReportWorked,
     timeline,
@@ -46,6 +46,7 @@ from audit.models import (
 )
 from audit.suggesting import suggest
 from extraction.models import RiskModel
+from extraction.registry import serving_row
 
 PLATFORM = "demo"
 BEGIN = uuid.uuid5(uuid.NAMESPACE_URL, "https://example.invalid/demo/begin")
@@ -141,8 +142,8 @@ class _History:
                 self._arrive(event, at)
             case ReportOpens():
                 self._open(event, at)
-            case Refit():
-                self._refit(at)
+            case RefitDue():
+                self._refit_if_due(at)
             case ReportWorked():
                 self._work(event, at)
 
@@ -208,6 +209,12 @@ class _History:
                 reporter_key=complaint.reporter_key,
                 reason=complaint.reason,
             )
+
+    def _refit_if_due(self, at: datetime) -> None:
+        if not RiskModel.objects.filter(fitted__gte=at).exists() and (
+            serving_row() is None or risk_training.is_refit_due()
+        ):
+            self._refit(at)
 
     def _refit(self, at: datetime) -> None:
         if not RiskModel.objects.filter(fitted=at).exists():

@@ -125,7 +125,7 @@ class Shift:
         accepted = 0
         for suggestion in Suggestion.objects.of_batch(self.report.batch_id):
             accepted += self._decide(suggestion, may_accept=accepted < MOST_ACCEPTED)
-        if not accepted or self.rng.random() < 0.55:
+        for _phrase in range(2 if accepted < 2 else self.rng.randrange(2)):
             self._add_own()
 
     def _decide(self, suggestion: Suggestion, *, may_accept: bool) -> bool:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from audit.demo.policies import POLICIES
 from audit.demo.texts import CAMPAIGN_OF, DAYS, MINUTES_A_DAY, DemoItem
 
-PAST_REPORTS = 78
+PAST_REPORTS = 96
 WAITING_REPORTS = 144
 TOXIC_REPORTS = 0.86
 WRONG_POLICY = 0.06
-FIRST_WORK_DAY = 4
-REFIT_DAYS = (FIRST_WORK_DAY, 12, 21)
+FIRST_WORK = (DAYS - 5) * MINUTES_A_DAY
+"""Minutes back: nobody works on reports before."""
+BACKLOG = 0.2
+"""Share of the past reports that came before anybody worked on them."""
 CHOICES = 4
 OLDEST_WAITING = 25 * 60
 """Minutes: a few of the waiting reports are overdue."""
@@ -58,8 +60,8 @@ class Grievance:
 
 
 @dataclass(frozen=True)
-class Refit:
-    """The risk model learns from what was judged until then."""
+class RefitDue:
+    """A moment at which the risk model may learn: the first time from reports alone, later where enough is new."""
 
     minutes_back: int
 
@@ -73,7 +75,7 @@ class ReportWorked:
     auditor: int
 
 
-Event = ItemsArrive | ReportOpens | Refit | ReportWorked
+Event = ItemsArrive | ReportOpens | RefitDue | ReportWorked
 
 
 def timeline(
@@ -84,7 +86,7 @@ def timeline(
     rng = random.Random(f"timeline {seed}")  # noqa: S311
     chosen = _reported(items, past, waiting, rng)
     events: list[Event] = list(_arrivals(items))
-    events += [Refit((DAYS - day) * MINUTES_A_DAY - 30) for day in REFIT_DAYS]
+    events += [RefitDue(minutes) for minutes in range(FIRST_WORK - 30, 0, -MINUTES_A_DAY // 2)]
     for number, item in enumerate(chosen[:past]):
         events += _past(number, item, rng)
     for number, item in enumerate(chosen[past : past + waiting]):
@@ -104,9 +106,11 @@ def _arrivals(items: Sequence[DemoItem]) -> Iterator[ItemsArrive]:
 
 def _reported(items: Sequence[DemoItem], past: int, waiting: int, rng: random.Random) -> list[DemoItem]:
     """The reported posts: of every campaign some, and honest look-alikes; the past ones spread over the month."""
-    worked = range(3 * MINUTES_A_DAY, DAYS * MINUTES_A_DAY)
+    early = [item for item in items if item.minutes_back >= FIRST_WORK + MINUTES_A_DAY // 2]
+    later = [item for item in items if 3 * MINUTES_A_DAY <= item.minutes_back < FIRST_WORK]
+    backlog = round(past * BACKLOG)
     recent = range(MINUTES_A_DAY, 12 * MINUTES_A_DAY)
-    first = _pick([item for item in items if item.minutes_back in worked], past, _third_day, rng)
+    first = _pick(early, backlog, _campaign, rng) + _pick(later, past - backlog, _third_day, rng)
     taken = {item.external_id for item in first}
     left = [item for item in items if item.minutes_back in recent and item.external_id not in taken]
     return first + _pick(left, waiting * CHOICES, _campaign, rng)
@@ -148,11 +152,16 @@ def _round_robin(groups: Sequence[list[DemoItem]], count: int) -> list[DemoItem]
 
 
 def _past(number: int, item: DemoItem, rng: random.Random) -> Iterator[Event]:
-    """A report opens within a day and a half of the post's arrival, and is worked through before its day is over."""
+    """A report opens within a day and a half of the post's arrival, and is worked through before its day is over; the
+    backlog in the first days of work.
+    """
     arrived = item.minutes_back // MINUTES_A_DAY * MINUTES_A_DAY
-    opened = arrived - rng.randrange(30, 36 * 60)
-    first_work = (DAYS - FIRST_WORK_DAY) * MINUTES_A_DAY - 60
-    worked = min(opened - rng.randrange(2 * 60, 22 * 60), first_work - rng.randrange(12 * 60))
+    if arrived > FIRST_WORK:
+        opened = rng.randrange(FIRST_WORK, arrived)
+        worked = FIRST_WORK - rng.randrange(60, 4 * MINUTES_A_DAY)
+    else:
+        opened = arrived - rng.randrange(30, 36 * 60)
+        worked = opened - rng.randrange(2 * 60, 22 * 60)
     yield _opens((item,), opened, rng)
     yield ReportWorked(max(worked, 60), item, number % 2)
 
