@@ -47,6 +47,7 @@ from audit.models import (
 from audit.suggesting import suggest
 from extraction.models import RiskModel
 from extraction.registry import serving_row
+from extraction.search import get_engine
 
 PLATFORM = "demo"
 BEGIN = uuid.uuid5(uuid.NAMESPACE_URL, "https://example.invalid/demo/begin")
@@ -253,5 +254,7 @@ def _worked() -> int:
 
 
 def _sweep() -> None:
+    """Index what is behind, visible to the next search. Raises SearchError."""
     while indexing.sweep():
         pass
+    get_engine().refresh()

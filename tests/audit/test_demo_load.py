@@ -69,6 +69,12 @@ def test_a_database_with_data_of_its_own_is_left_alone():
     assert not User.objects.exists()
 
 
+def test_a_site_attached_to_a_foreign_index_gets_no_demo(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("audit.management.commands.load_demo.get_attached", object)
+    assert "not loaded" in _command(if_empty=True)
+    assert not User.objects.exists()
+
+
 def test_a_login_that_is_somebody_s_own_is_not_taken():
     User.objects.create_user("auditor", password="their-own-password")
     with pytest.raises(CommandError, match="auditor"):

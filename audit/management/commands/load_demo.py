@@ -11,6 +11,7 @@ from audit.demo.load import DemoOptions, is_begun, is_complete, is_empty, load, 
 from audit.demo.texts import DEMO_SEED, DEMO_SIZE
 from audit.demo.timeline import PAST_REPORTS, WAITING_REPORTS
 from extraction.errors import SearchError
+from extraction.search import get_attached
 
 
 class Command(BaseCommand):
@@ -32,6 +33,9 @@ class Command(BaseCommand):
             return
         if options["if_empty"] and not is_begun() and not is_empty():
             self._say(_("The database holds data of its own; the demo is not loaded."))
+            return
+        if get_attached() is not None:
+            self._say(_("This site is attached to an index of its own; the demo is not loaded."))
             return
         wanted = DemoOptions(options["seed"], options["items"], options["past"], options["waiting"])
         try:
