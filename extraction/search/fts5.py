@@ -5,8 +5,9 @@ rebuild swaps atomically while other processes search (a plain rename would let 
 Connections belong to a thread of a process and follow the link.
 
 A file holds the normalised texts, a narrow table of facts (what orders and filters), and two contentless FTS5 tables,
-one for each matching mode. Those give no text back: to remove an item's postings its old tokens are made again from
-the normalised text. Postings and rows change in one transaction.
+one for each matching mode; for characters, letters are indexed in pairs (extraction/search/streams.py). Those tables
+give no text back: to remove an item's postings its old tokens are made again from the normalised text. Postings and
+rows change in one transaction.
 """
 
 import fcntl
@@ -18,14 +19,14 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from extraction.errors import IndexMissing, RebuildRunning, SearchError, SearchTimedOut, SearchUnavailable
 from extraction.search.base import (
@@ -46,9 +47,10 @@ from extraction.search.base import (
     stored_risk,
     stored_time,
 )
-from extraction.search.streams import stream
+from extraction.search.streams import pairs, pairs_of_query, stream
 from extraction.text import CURRENT_ANALYSIS, Analysis, MatchMode, analysis_of, get_analysis
 
+FORMAT = "1"  # of the files; another one asks for a rebuild
 PUT_ROWS = 200  # a removal by a person waits for at most so many rows of a bulk put
 PUT_PAUSE_S = 0.005  # SQLite's lock is not fair: pausing lets others in
 BUILD_ROWS = 20_000
@@ -86,6 +88,9 @@ _AFTER = {
 }
 
 
+T = TypeVar("T")
+
+
 @dataclass
 class _Index:
     """An open generation, of one thread. `deadline` (monotonic seconds) stops a statement that takes too long."""
@@ -118,22 +123,22 @@ class Fts5Engine:
 
     @property
     def generation(self) -> str:
-        return self._target().stem
+        return self._on_serving(lambda index: index.generation)
 
     @property
     def analysis(self) -> str:
-        with _typed_errors():
-            return self._open().analysis.name
+        return self._on_serving(lambda index: index.analysis.name)
 
     def health(self) -> Health:
+        def ask(index: _Index) -> Health:
+            (count,) = index.connection.execute("SELECT count(*) FROM facts").fetchone()
+            detail = f"{count} documents in {index.path.name}."
+            return Health(True, "fts5", sqlite3.sqlite_version, index.generation, index.analysis.name, count, detail)
+
         try:
-            with _typed_errors():
-                index = self._open()
-                (count,) = index.connection.execute("SELECT count(*) FROM facts").fetchone()
+            return self._on_serving(ask)
         except SearchError as error:
             return Health(False, "fts5", sqlite3.sqlite_version, "", "", 0, str(error))
-        detail = f"{count} documents in {index.path.name}."
-        return Health(True, "fts5", sqlite3.sqlite_version, index.generation, index.analysis.name, count, detail)
 
     def refresh(self) -> None:
         """Nothing to do: what was put is visible as soon as `put` returns."""
@@ -148,29 +153,36 @@ class Fts5Engine:
     # --- search ---
 
     def search(self, request: SearchRequest) -> SearchPage:
-        started = time.perf_counter()
-        with _typed_errors():
-            index = self._open()
+        def ask(index: _Index) -> SearchPage:
+            started = time.perf_counter()
             search = _Search(index, request, read_query(request, index.analysis))
             with _reading(index):
                 counts, hits = search.counts_and_page()
                 if not (is_exact := counts.live + counts.removed <= COUNT_LIMIT):
                     hits = search.page_of_frequent()
-        took_ms = (time.perf_counter() - started) * 1000
-        return SearchPage(tuple(hits), counts, is_exact, index.generation, index.analysis.name, took_ms)
+            took_ms = (time.perf_counter() - started) * 1000
+            return SearchPage(tuple(hits), counts, is_exact, index.generation, index.analysis.name, took_ms)
+
+        return self._on_serving(ask)
 
     def msearch(self, requests: Sequence[SearchRequest]) -> list[SearchPage]:
         return [self.search(request) for request in requests]
 
     def sample(self, size: int, seed: int) -> list[int]:
-        with _typed_errors(), _reading(self._open()) as connection:
-            ids = [id for (id,) in connection.execute("SELECT id FROM facts WHERE live = 1 ORDER BY id")]
+        def ask(index: _Index) -> list[int]:
+            with _reading(index) as connection:
+                return [id for (id,) in connection.execute("SELECT id FROM facts WHERE live = 1 ORDER BY id")]
+
+        ids = self._on_serving(ask)
         return random.Random(seed).sample(ids, min(size, len(ids)))  # noqa: S311 - a sample, not a secret
 
     def versions(self, after_id: int, size: int) -> list[tuple[int, int]]:
-        statement = "SELECT id, version FROM facts WHERE id > ? ORDER BY id LIMIT ?"
-        with _typed_errors(), _reading(self._open()) as connection:
-            return [(id, version) for id, version in connection.execute(statement, (after_id, size))]
+        def ask(index: _Index) -> list[tuple[int, int]]:
+            statement = "SELECT id, version FROM facts WHERE id > ? ORDER BY id LIMIT ?"
+            with _reading(index) as connection:
+                return [(id, version) for id, version in connection.execute(statement, (after_id, size))]
+
+        return self._on_serving(ask)
 
     # --- write ---
 
@@ -188,17 +200,20 @@ class Fts5Engine:
 
     def _put_batch(self, documents: Sequence[Document]) -> None:
         """Write one batch into the generation that serves when the lock is held."""
-        while True:
-            index = self._open()
+
+        def write(index: _Index) -> bool:
             prepared = [(document, index.analysis.normalise(document.text)) for document in documents]
             with _writing(index) as connection:
                 if self._target() != index.path:
-                    continue
+                    return False
                 if connection.execute("SELECT 1 FROM meta WHERE key = 'journal'").fetchone():
                     journal = [(_as_json(document),) for document in documents]
                     connection.executemany("INSERT INTO journal (document) VALUES (?)", journal)
                 _write(index, prepared)
-            return
+            return True
+
+        while not self._on_serving(write):
+            pass  # a rebuild swapped while this waited for the lock
 
     def rebuild(self, documents: Iterable[Document], analysis: str = CURRENT_ANALYSIS) -> str:
         with _typed_errors(), self._rebuilding():
@@ -213,7 +228,8 @@ class Fts5Engine:
                 finally:
                     new.connection.close()
             except BaseException:
-                _remove_generation(path)
+                if not self._link.is_symlink() or self._target() != path:
+                    _remove_generation(path)
                 if old is not None:
                     _end_journal(old)
                 raise
@@ -222,7 +238,7 @@ class Fts5Engine:
     def _begin_journal(self) -> _Index | None:
         """From now on the serving generation also keeps what is put. None if there is none that can be read."""
         try:
-            with _typed_errors(), _writing(old := self._open()) as connection:
+            with _typed_errors(), _writing(old := self._open(self._target())) as connection:
                 connection.execute("DELETE FROM journal")
                 connection.execute("INSERT OR REPLACE INTO meta VALUES ('journal', 'on')")
         except IndexMissing:
@@ -243,16 +259,23 @@ class Fts5Engine:
 
     # --- files ---
 
-    def _open(self) -> _Index:
-        """This thread's connection to the generation that serves now."""
-        index: _Index | None = getattr(self._local, "index", None)
-        for _attempt in range(3):
+    def _on_serving(self, use: Callable[[_Index], T]) -> T:
+        """Use the generation that serves; where that fails because it was just then replaced and removed, the next."""
+        while True:
             target = self._target()
-            if index is not None and index.path == target and index.process == os.getpid():
-                return index
-            with suppress(FileNotFoundError):
-                self._local.index = index = _connect(target)
-        raise IndexMissing(f"{self._link} points to {self._target()}, which is not there.")
+            try:
+                with _typed_errors():
+                    return use(self._open(target))
+            except SearchError:
+                if self._target() == target:
+                    raise
+
+    def _open(self, target: Path) -> _Index:
+        """This thread's connection to that generation."""
+        index: _Index | None = getattr(self._local, "index", None)
+        if index is None or index.path != target or index.process != os.getpid():
+            self._local.index = index = _connect(target)
+        return index
 
     def _target(self) -> Path:
         try:
@@ -317,7 +340,7 @@ class _Search:
             f" AND x.{name} = :{name}" for name in ("platform", "language") if getattr(request, name)
         )
         self._values: dict[str, object] = {
-            "query": f'"{stream(tokens)}"',
+            "query": _match(tokens, request.mode),
             "platform": request.platform,
             "language": request.language,
             **_cursor(request),
@@ -413,6 +436,14 @@ class _Search:
         return self._needle in f" {' '.join(tokens)} "
 
 
+def _match(tokens: Sequence[str], mode: MatchMode) -> str:
+    """The query in the syntax of FTS5: one phrase, whose last token may be a beginning."""
+    if mode is MatchMode.PHRASE:
+        return f'"{stream(tokens)}"'
+    found, is_open = pairs_of_query("".join(tokens))
+    return f'"{stream(found)}"{" *" if is_open else ""}'
+
+
 def _cursor(request: SearchRequest) -> dict[str, object]:
     """The values of the request's cursor by name."""
     check_cursor(request)
@@ -479,6 +510,8 @@ def _remove_postings(index: _Index, texts: Sequence[tuple[int, str]]) -> None:
 
 
 def _streams(analysis: Analysis, texts: Sequence[tuple[int, str]], mode: MatchMode) -> Iterator[tuple[int, str]]:
+    if mode is MatchMode.CHARACTERS:
+        return ((id, stream(pairs(normalised))) for id, normalised in texts)
     return ((id, stream(analysis.tokens_of_normalised(normalised, mode))) for id, normalised in texts)
 
 
@@ -531,7 +564,8 @@ def _build(path: Path, documents: Iterable[Document], analysis: Analysis) -> Non
         connection.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-131072;" + _SCHEMA
         )
-        connection.execute("INSERT INTO meta VALUES ('analysis', ?)", (analysis.definition(),))
+        meta = [("format", FORMAT), ("analysis", analysis.definition())]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
         index = _Index(path, os.getpid(), connection, analysis)
         batches = iter(documents)
         while batch := list(islice(batches, BUILD_ROWS)):
@@ -546,13 +580,15 @@ def _build(path: Path, documents: Iterable[Document], analysis: Analysis) -> Non
 
 
 def _connect(path: Path) -> _Index:
-    """Open a generation. Raises FileNotFoundError if the file is gone, IndexMissing if it is none of ours."""
+    """Open a generation. Raises IndexMissing if the file is gone or of another format."""
     if not path.exists():
-        raise FileNotFoundError(path)
+        raise IndexMissing(f"The search index {path} is not there.")
     connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_TIMEOUT_S)
     connection.executescript(_PRAGMAS)
-    (definition,) = connection.execute("SELECT value FROM meta WHERE key = 'analysis'").fetchone()
-    index = _Index(path, os.getpid(), connection, analysis_of(definition))
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    if meta.get("format") != FORMAT:
+        raise IndexMissing(f"{path} has the format of another release; rebuild the index.")
+    index = _Index(path, os.getpid(), connection, analysis_of(meta["analysis"]))
     connection.set_progress_handler(index.is_late, 20_000)
     return index
 

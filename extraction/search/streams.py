@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from extraction.text import RESERVED
 
 _LONGEST_TOKEN = 80  # characters; engines cut or refuse long ones, each at its own length
+_WIDE = "\u2e80"  # from here on: Han, kana, Hangul, emoji
 _BETWEEN = "\x00"  # never part of a token: normalisers make control characters a space
 _SHIFTS = {code: chr(RESERVED.start + code) for code in range(128) if not chr(code).isalnum()} | {0: " "}
 
@@ -23,6 +24,32 @@ def stream(tokens: Sequence[str]) -> str:
     if any(len(token) > _LONGEST_TOKEN for token in tokens):
         tokens = [_shortened(token) for token in tokens]
     return _BETWEEN.join(tokens).translate(_SHIFTS)
+
+
+def pairs(text: str) -> list[str]:
+    """One token a character: itself with its follower where both are of a small alphabet, else itself.
+
+    Each letter stands in nearly every item, so that a phrase of single letters would have the engine read most of the
+    index; pairs are as many tokens, and rare. Han characters are rare enough alone.
+
+    >>> pairs("加vx1")
+    ['加', 'vx', 'x1', '1']
+    """
+    followers = text[1:] + _WIDE
+    return [one + other if one < _WIDE > other else one for one, other in zip(text, followers, strict=bool(text))]
+
+
+def pairs_of_query(text: str) -> tuple[list[str], bool]:
+    """The tokens that this text has inside any item, and whether the last one is only the beginning of a token.
+
+    >>> pairs_of_query("加vx1"), pairs_of_query("加v")
+    ((['加', 'vx', 'x1'], False), (['加', 'v'], True))
+    """
+    tokens = pairs(text)
+    is_open = text[-1] < _WIDE  # what follows it in an item is not known
+    if is_open and text[-2:-1] and text[-2] < _WIDE:
+        return tokens[:-1], False
+    return tokens, is_open
 
 
 def _shortened(token: str) -> str:

@@ -216,6 +216,16 @@ def test_search_that_takes_too_long_is_stopped(engine: Fts5Engine, monkeypatch: 
         engine.search(SearchRequest("加微信", PHRASE))
 
 
+def test_file_of_another_release_asks_for_a_rebuild(engine: Fts5Engine, path: Path):
+    engine.put([make_document(1)])
+    connect(path).execute("UPDATE meta SET value = '0' WHERE key = 'format'")
+    other = Fts5Engine(path)
+    with pytest.raises(IndexMissing, match="another release"):
+        assert other.generation
+    other.rebuild([make_document(1)])
+    assert other.versions(0, 10) == [(1, 1)]
+
+
 def test_changed_figures_leave_the_postings_alone(engine: Fts5Engine, path: Path):
     engine.put([make_document(1)])
     before = connect(path).execute("SELECT count(*), sum(length(block)) FROM phrase_data").fetchone()
