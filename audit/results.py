@@ -41,15 +41,17 @@ def run_query(request: SearchRequest) -> dict[str, Any]:
     if attached is not None:
         foreign = attached.search_foreign(request)
         counts, is_exact, took_ms = foreign.counts, False, foreign.took_ms
+        index, analysis = engine.generation, engine.analysis
         found: list[tuple[int | str, float | None]] = [(hit.external_id, hit.risk) for hit in foreign.hits]
     else:
         page = engine.search(request)
         counts, is_exact, took_ms = page.counts, page.exact, page.took_ms
+        index, analysis = page.index, page.analysis  # of the very index that answered: a new one may serve by now
         found = [(hit.id, hit.risk) for hit in page.hits]
     return {
         "engine": engine.name,
-        "index_generation": engine.generation,
-        "analysis": engine.analysis,
+        "index_generation": index,
+        "analysis": analysis,
         "live": counts.live,
         "removed": counts.removed,
         "is_about": not is_exact,

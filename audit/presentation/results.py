@@ -27,7 +27,6 @@ from audit.models import (
     StandingVerdict,
     Verdict,
 )
-from audit.results import merge
 from audit.services.explorations import may_work
 from extraction.text import MatchMode, get_analysis
 
@@ -217,10 +216,10 @@ class ExplorationPage:
                 return report
         return None
 
-    @property
+    @cached_property
     def found(self) -> int:
         """How many different items the runs found and kept."""
-        return len(merge(self.runs.values()))
+        return len({ref for run in self.runs.values() for ref, _risk in run.ranking})
 
     @cached_property
     def policy_version(self) -> PolicyVersion | None:
