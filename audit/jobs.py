@@ -33,7 +33,7 @@ from audit.services.explorations import claim_run
 from audit.suggesting import is_stale, suggest
 from extraction.errors import SearchError
 from extraction.registry import serving_row
-from extraction.search import Order, SearchRequest, get_engine
+from extraction.search import Order, SearchRequest, get_attached, get_engine
 from extraction.text import MatchMode
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,8 @@ def sweep_index() -> None:
 def verify_index() -> None:
     """Compare the index with the database and mend what differs."""
     generation = get_engine().generation
-    found = indexing.verify()
+    # An attached index is its owner's: nothing is written to it, so nothing of it can differ from the database.
+    found = None if get_attached() else indexing.verify()
     SiteSettings.objects.filter(pk=SiteSettings.load().pk).update(verified_index=generation)
     if found:
         logger.warning("The index differed from the database and was mended: %s", found)
