@@ -15,10 +15,19 @@ from extraction.search import Document, PutFailure, SearchEngine, get_engine
 
 
 @dataclass(frozen=True, slots=True)
-class Indexed:
-    """What became of a chunk: the documents as the index has them now, and those that it refused."""
+class Entry:
+    """What the index has of an item now. Without the text: it would travel back to the importer for nothing."""
 
-    documents: list[Document]
+    id: int
+    version: int
+    risk: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What became of a chunk: the entries that the index took, and the documents that it refused."""
+
+    entries: list[Entry]
     failures: list[PutFailure]
 
 
@@ -51,7 +60,8 @@ def score_and_put(documents: Sequence[Document], engine: SearchEngine, risk: Ris
     scored = with_risk(documents, risk)
     failures = engine.put(scored)
     refused = {failure.id for failure in failures}
-    return Indexed([document for document in scored if document.id not in refused], failures)
+    taken = (document for document in scored if document.id not in refused)
+    return Indexed([Entry(document.id, document.version, document.risk) for document in taken], failures)
 
 
 def with_risk(documents: Sequence[Document], risk: RiskModel | None) -> list[Document]:

@@ -124,7 +124,7 @@ def sweep(limit: int = 20_000) -> int:
     behind = list(Item.objects.to_index().values_list("pk", flat=True)[:limit])
     for chunk in _chunks(behind):
         try:
-            done += len(_index(chunk).documents)
+            done += len(_index(chunk).entries)
         except SearchError as error:
             logger.warning("The sweep stopped, %d items wait for the next one: %s", len(behind) - done, error)
             break
@@ -142,7 +142,7 @@ def rescore() -> int:
         before = [replace(document, risk=None) for document in _documents(ids)]
         indexed = score_and_put(before, engine, risk)
         _mark(before, indexed, version)
-        done += len(indexed.documents)
+        done += len(indexed.entries)
     return done
 
 
@@ -164,13 +164,13 @@ def _mark(before: Sequence[Document], indexed: Indexed, risk_version: int | None
         _MARK,
         [
             (
-                document.version,
-                document.risk if document.id in scored else None,
-                risk_version if document.id in scored else None,
-                document.id,
-                document.version,
+                entry.version,
+                entry.risk if entry.id in scored else None,
+                risk_version if entry.id in scored else None,
+                entry.id,
+                entry.version,
             )
-            for document in indexed.documents
+            for entry in indexed.entries
         ],
     )
 

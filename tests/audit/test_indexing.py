@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def risk_version(settings: Any, tmp_path: Path) -> int:
     """A risk model serves that fears the word diploma."""
     settings.MEDIA_ROOT = tmp_path
     data = dumps(fit(["cheap diploma", "diploma now", "fresh bread", "warm soup"], [1, 1, 0, 0], [1, 1, 1, 1]))
-    store_artifact(data, "d" * 64)
-    row = RiskModel.objects.create(version=7, digest="d" * 64, analysis="qx-1", positives=2, negatives=2, unlabelled=0)
+    digest = sha256(data).hexdigest()
+    store_artifact(data, digest)
+    row = RiskModel.objects.create(version=7, digest=digest, analysis="qx-1", positives=2, negatives=2, unlabelled=0)
     RiskPromotion.objects.create(model=row)
     return row.version
 

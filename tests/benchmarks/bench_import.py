@@ -3,7 +3,8 @@
     python -m tests.benchmarks.bench_import --items 1000000
 
 Goal: one million items on two cores in at most 7 minutes and 700 MB. The installation it fills is a temporary one; with
-DATABASE_URL or ELASTICSEARCH_URL set, those are used (and written to).
+DATABASE_URL or ELASTICSEARCH_URL set, those are used (and written to). On a machine that others use too, the larger of
+the two CPU times says how long it takes on two free cores.
 """
 
 import argparse
@@ -52,6 +53,7 @@ def run(folder: Path, items: int) -> dict[str, float | int | str]:
     path = folder / "items.jsonl"
     with path.open("w", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in synthetic_lines(items))
+    own_before = _cpu_seconds(resource.RUSAGE_SELF)
     with PeakMemory() as memory:
         began = time.perf_counter()
         _import(path)
@@ -61,7 +63,8 @@ def run(folder: Path, items: int) -> dict[str, float | int | str]:
         "seconds": round(seconds, 1),
         "items_a_second": round(items / seconds),
         "peak_mb": round(memory.peak / 2**20),
-        "cpu_seconds": round(_cpu_seconds(), 1),
+        "importer_cpu_s": round(_cpu_seconds(resource.RUSAGE_SELF) - own_before, 1),
+        "indexer_cpu_s": round(_cpu_seconds(resource.RUSAGE_CHILDREN), 1),
         "search_mb": round(sum(one.stat().st_size for one in folder.glob("search.sqlite3*")) / 2**20),
         "database_mb": round(sum(one.stat().st_size for one in folder.glob("db.sqlite3*")) / 2**20),
         "cores": os.cpu_count() or 0,
@@ -167,9 +170,9 @@ def _checked(items: int) -> dict[str, float | int | str]:
     return stored
 
 
-def _cpu_seconds() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+def _cpu_seconds(who: int) -> float:
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
 
 
 class PeakMemory:
