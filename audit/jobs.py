@@ -38,7 +38,7 @@ from extraction.text import MatchMode
 
 logger = logging.getLogger(__name__)
 
-STUCK_AFTER = timedelta(seconds=90)
+STUCK_AFTER = timedelta(seconds=30)
 REFRESH_LIMIT = 500
 
 
