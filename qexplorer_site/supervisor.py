@@ -137,7 +137,8 @@ class Supervisor:
 
     def listen_to_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: self.stopping.set())
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
+                signal.signal(number, lambda *_: self.stopping.set())
 
     def start(self, service: Service) -> int:
         """Start a service now and keep it running; returns its process id."""
