@@ -200,7 +200,7 @@ def _web(web_fd: int) -> Service:
     command = [
         *(sys.executable, "-m", "gunicorn", "qexplorer_site.wsgi"),
         *("--bind", f"fd://{web_fd}", "--preload", "--workers", "2", "--threads", "4"),
-        *("--timeout", "120", "--keep-alive", "5"),
+        *("--timeout", "120", "--keep-alive", "5", "--no-control-socket"),
         *("--access-logfile", "-", "--access-logformat", _WEB_LOG_FORMAT),
     ]
     return Service("web", command, pass_fds=(web_fd,), level=2)
