@@ -214,8 +214,10 @@ class Feeder:
         if self._fed <= WARM_UP_CHUNKS or _cores() < 2:
             self._finish(chunk, lambda: score_and_put(chunk, get_engine(), self._risk))
             return
-        self._flying.append((chunk, self._started_pool().submit(work, chunk)))
-        while len(self._flying) >= FLYING_CHUNKS:
+        # Where the other process is behind, the scoring is taken off it.
+        sent = with_risk(chunk, self._risk) if len(self._flying) == FLYING_CHUNKS - 1 else chunk
+        self._flying.append((chunk, self._started_pool().submit(work, sent)))
+        while self._flying and (len(self._flying) >= FLYING_CHUNKS or self._flying[0][1].done()):
             self._land()
 
     def _started_pool(self) -> ProcessPoolExecutor:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -21,6 +21,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
+from audit.intake.bulk import insert_items, insert_texts
 from audit.intake.duplicates import without_duplicates
 from audit.intake.rows import ComplaintRow, ItemRow, Problem
 from audit.models import (
@@ -68,8 +69,7 @@ class IntakeCounts:
         self.ids += other.ids
 
 
-@dataclass(frozen=True, slots=True)
-class TextForm:
+class TextForm(NamedTuple):
     """A text as ItemText keeps it. `norm_hash` is empty where nothing but punctuation is in the text."""
 
     text: str
@@ -142,21 +142,21 @@ def _differs(item: Item, row: ItemRow, forms: Mapping[Key, TextForm]) -> bool:
 
 
 def _create_items(rows: Sequence[ItemRow], forms: Mapping[Key, TextForm], now: datetime) -> list[int]:
-    items = Item.objects.bulk_create(
-        Item(
-            platform=row.platform,
-            external_id=row.external_id,
-            author_key=row.author_key,
-            url=row.url,
-            created=row.created,
-            imported=now,
-        )
-        for row in rows
-    )
-    ItemText.objects.bulk_create(_item_text(item, forms[row.key], now) for item, row in zip(items, rows, strict=True))
-    ids = [item.pk for item in items]
+    insert_items(((row.platform, row.external_id, row.author_key, row.url, row.created) for row in rows), now)
+    ids = _ids_of(rows)
+    insert_texts(((ids[row.key], *forms[row.key]) for row in rows), now)
     only_text = ItemText.objects.filter(item=OuterRef("pk")).values("pk")[:1]
-    Item.objects.filter(pk__in=ids).update(text=Subquery(only_text))
+    Item.objects.filter(pk__in=ids.values()).update(text=Subquery(only_text))
+    return list(ids.values())
+
+
+def _ids_of(rows: Sequence[ItemRow]) -> dict[Key, int]:
+    ids: dict[Key, int] = {}
+    for platform in {row.platform for row in rows}:
+        items = Item.objects.filter(
+            platform=platform, external_id__in=[r.external_id for r in rows if r.platform == platform]
+        )
+        ids |= {(platform, external_id): pk for pk, external_id in items.values_list("pk", "external_id")}
     return ids
 
 
