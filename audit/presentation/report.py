@@ -235,7 +235,9 @@ class Workbench:
     @cached_property
     def judgment(self) -> Judgment | None:
         """The standing verdict on the reported text that was made on this report."""
-        return self.report.judgments.standing().select_related("user", "policy_version__policy").order_by("-id").first()
+        # Not `.order_by("-id").first()`: SQLite would walk the whole table backwards by its primary key.
+        standing = self.report.judgments.standing().select_related("user", "policy_version__policy").order_by()
+        return max(standing, key=lambda judgment: judgment.pk, default=None)
 
     @cached_property
     def policy_version(self) -> PolicyVersion | None:

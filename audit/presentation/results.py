@@ -94,9 +94,9 @@ class ResultRow:
         return self.exposure.item.text_id != self.exposure.item_text_id
 
     @property
-    def anchor(self) -> Place:
-        """The place that addresses the row: the first query that found it."""
-        return self.places[0]
+    def path(self) -> str:
+        """The row's address below that of its exploration: the first query that found it, and the rank there."""
+        return f"{self.places[0].query.position}/{self.places[0].rank}/"
 
     @property
     def marks(self) -> list[Mark]:

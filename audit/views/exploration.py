@@ -24,20 +24,10 @@ from audit.views.http import (
 )
 
 STOP_POLLING = 286
-WITH_RESULTS = [
-    "audit/_results.html",
-    "audit/_rail.html",
-    "audit/_progress.html",
-    "audit/_toasts.html",
-    "audit/_live.html",
-]
-WITH_RESULT = [
-    "audit/_result.html",
-    "audit/_rail.html",
-    "audit/_progress.html",
-    "audit/_toasts.html",
-    "audit/_live.html",
-]
+# What follows from a verdict elsewhere on the page.
+OUT_OF_BAND = ["audit/_rail.html", "audit/_progress.html", "audit/_toasts.html", "audit/_live.html"]
+WITH_RESULTS = ["audit/_results.html", *OUT_OF_BAND]
+WITH_RESULT = ["audit/_result.html", "audit/_results_heading.html", *OUT_OF_BAND]
 
 
 @role_required("work_reports")
@@ -189,7 +179,13 @@ def _shown(request: RoleRequest, exploration: Exploration) -> ExplorationPage:
 
 
 def _context(page: ExplorationPage) -> dict[str, Any]:
-    return {"page": page, "exploration": page.exploration, "last_step": _last_step(page), "here": "queue"}
+    return {
+        "page": page,
+        "exploration": page.exploration,
+        "base": reverse("audit:exploration", args=[page.exploration.public_id]),  # once, not for every row
+        "last_step": _last_step(page),
+        "here": "queue",
+    }
 
 
 def _page(request: RoleRequest, exploration: Exploration, *, notice: str = "", status: int = 200) -> HttpResponse:

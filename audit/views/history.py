@@ -3,7 +3,6 @@
 import uuid
 from datetime import datetime
 
-from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
@@ -11,8 +10,8 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from audit.forms import HistoryFilterForm, ReinstateForm
-from audit.models import Decision, DecisionKind, Item, ItemState, Judgment, Report, StandingVerdict
-from audit.presentation.log import log_page
+from audit.models import Item, ItemState, Report, StandingVerdict
+from audit.presentation.log import log_page, today_of
 from audit.services import ServiceError, reinstate
 from audit.views.http import RoleRequest, role_required, see_other, status_of, wants_fragment
 
@@ -25,7 +24,7 @@ def show_history(request: RoleRequest) -> HttpResponse:
     is_valid = form.is_valid()
     what = form.cleaned_data["what"] if is_valid else ""
     page = log_page(request.user, what=what, before=_moment(request.GET.get("before", "")))
-    context = {"here": "history", "form": form, "what": what, "page": page, "today": _today(request)}
+    context = {"here": "history", "form": form, "what": what, "page": page, "today": today_of(request.user)}
     template = "audit/_log.html" if wants_fragment(request) else "audit/history.html"
     return render(request, template, context, status=200 if is_valid else 422)
 
@@ -83,23 +82,3 @@ def _moment(text: str) -> datetime | None:
     except ValueError:
         return None
     return timezone.make_aware(moment) if moment and timezone.is_naive(moment) else moment
-
-
-def _today(request: RoleRequest) -> dict[str, int]:
-    """What was judged and decided today, and how."""
-    start = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    judged = Judgment.objects.standing().filter(user=request.user, at__gte=start).order_by().values_list("verdict")
-    decided = Decision.objects.standing().filter(user=request.user, at__gte=start).order_by().values_list("kind")
-    verdicts = dict(judged.annotate(Count("pk")))
-    kinds = dict(decided.exclude(kind=DecisionKind.OWN).annotate(Count("pk")))
-    return {
-        "judged": sum(verdicts.values()),
-        "toxic": verdicts.get("toxic", 0),
-        "normal": verdicts.get("normal", 0),
-        "cant_tell": verdicts.get("cant_tell", 0),
-        "decided": sum(kinds.values()),
-        "accepted": kinds.get("accepted", 0),
-        "edited": kinds.get("edited", 0),
-        "rejected": kinds.get("rejected", 0),
-        "closed": Report.objects.filter(claimed_by=request.user, closed__gte=start).count(),
-    }

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from audit.forms import QueueFilterForm, RecordingForm
 from audit.models import Report, ReportStatus, Suggestion
+from audit.presentation.log import closed_today
 from audit.querysets import ReportQuerySet
 from audit.services import AlreadyRecorded, Conflict, claim, take_next
 from audit.views.http import RoleRequest, fragments, role_required, see_other, status_of, wants_fragment
@@ -130,13 +131,11 @@ def queue_context(request: RoleRequest, form: QueueFilterForm) -> dict[str, Any]
 
 
 def _counts(request: RoleRequest) -> dict[str, int]:
-    today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     waiting = Report.objects.open().aggregate(
-        waiting=Count("pk"),
-        overdue=Count("pk", filter=Q(due__lt=timezone.now())),
-        mine=Count("pk", filter=Q(claimed_by=request.user)),
+        waiting=Count("pk"), overdue=Count("pk", filter=Q(due__lt=timezone.now()))
     )
-    return waiting | {"closed_today": Report.objects.filter(claimed_by=request.user, closed__gte=today).count()}
+    mine = Report.objects.held_rows(request.user).count()
+    return waiting | {"mine": mine, "closed_today": closed_today(request.user)}
 
 
 def _with_rows() -> ReportQuerySet:

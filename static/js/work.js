@@ -66,6 +66,7 @@
 
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target.closest?.("body")) settle(event.target);
+    if (event.target.id === "report-text") showPhrase();
   });
   document.querySelectorAll("[data-focus]").forEach((element) => {
     element.removeAttribute("data-focus");
@@ -105,7 +106,17 @@
       window.htmx.ajax("GET", row.dataset.detail, { target: "#detail", swap: "innerHTML" });
     }, 150);
   }
-  document.addEventListener("qx:current", (event) => showDetail(event.detail));
+  /* The phrase of the current query is marked in the reported text. */
+  function showPhrase() {
+    const id = current()?.id;
+    document.querySelectorAll("#report-text .phrase").forEach((phrase) => {
+      phrase.toggleAttribute("data-current", Boolean(id) && phrase.dataset.for === id);
+    });
+  }
+  document.addEventListener("qx:current", (event) => {
+    showDetail(event.detail);
+    showPhrase();
+  });
 
   /* --- the marked phrase: its place in code points of the text as it is stored ------------------------------------ */
 
@@ -212,4 +223,5 @@
 
   const start = current();
   if (start) showDetail(start);
+  showPhrase();
 })();
