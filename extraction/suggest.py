@@ -2,9 +2,8 @@
 
 A phrase is not judged by how it looks but by what it finds. Each candidate is run as a search, the risk model says how
 toxic its results probably are, and the phrases are ordered by expected new toxic items per item that somebody has to
-review. On labelled corpora that finds about twice as many toxic items for the same review effort as the best statistic
-of the phrase alone (docs/experiments.md); 40 searches a report, sent as one batch, are nearly as good as trying every
-phrase.
+review. On labelled corpora that finds more toxic items for the same review effort than statistics of the phrase alone
+(docs/experiments.md); 40 searches a report, sent as one batch, lose little against trying every phrase.
 
 The steps, one function each:
 
@@ -48,7 +47,7 @@ PROPOSAL_LIMIT = 8
 QUERIES_PER_REPORT = 3
 
 # Measured on the dev reports of three suites, with everything in the index: of what is new in proposals that score
-# 0.10-0.15, 6-12 % are toxic, in those of 0.05-0.08 only 2-5 %. So the floor is near the 5 % that QExplorer section 3.2
+# 0.10-0.15, 6-11 % are toxic, in those of 0.05-0.10 only 3-6 %. So the floor is near the 5 % that QExplorer section 3.2
 # asks of a phrase worth preferring. docs/experiments.md has the table.
 FLOOR = 0.1
 NEAR_EQUAL = 0.8

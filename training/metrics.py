@@ -16,7 +16,7 @@ raise the paper's measures without finding more.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,22 +131,28 @@ def aggregate(rankings: Sequence[Ranking], verdicts: Verdicts) -> Figures:
     )
 
 
-def found_by_report(rankings: Sequence[Ranking], verdicts: Verdicts, *, budget: int) -> Counter[str]:
-    """Distinct toxic items found within the budget, credited to the report whose query showed each first.
+def reviewed_at(rankings: Sequence[Ranking], *, budget: int) -> Iterator[tuple[str, int]]:
+    """The distinct items that are reviewed within the budget, each with the report whose query showed it first.
 
     The rankings are played in the order given, each from rank 1; an item seen before costs nothing and is skipped. The
     budget, in distinct items, may end inside a ranking.
     """
-    found: Counter[str] = Counter()
     seen: set[int] = set()
     for ranking in rankings:
         for id_ in ranking.ids[:DEPTH]:
             if id_ in seen:
                 continue
             if len(seen) == budget:
-                return found
+                return
             seen.add(id_)
-            found[ranking.report] += verdicts.get(id_, False)
+            yield ranking.report, id_
+
+
+def found_by_report(rankings: Sequence[Ranking], verdicts: Verdicts, *, budget: int) -> Counter[str]:
+    """Distinct toxic items found within the budget, credited to the report whose query showed each first."""
+    found: Counter[str] = Counter()
+    for report, id_ in reviewed_at(rankings, budget=budget):
+        found[report] += verdicts.get(id_, False)
     return found
 
 
@@ -155,16 +161,22 @@ def unique_at(rankings: Sequence[Ranking], verdicts: Verdicts, *, budget: int) -
     return found_by_report(rankings, verdicts, budget=budget).total()
 
 
-def found_in_random_order(
-    rankings: Sequence[Ranking], verdicts: Verdicts, *, budget: int, seed: int = 0
-) -> dict[str, float]:
-    """`found_by_report` for a method that chooses no order: the mean over 20 random ones."""
+def expected_at(rankings: Sequence[Ranking], verdicts: Verdicts, groups: Mapping[int, str], *, budget: int) -> float:
+    """What chance would find among as many items of the same groups: each item reviewed counts its group's toxic share.
+
+    With sources as groups, `unique_at` minus this is the excess over knowing where toxic items come from: the part of
+    a result that a difference in style between the sources does not explain. The share is taken over all of `verdicts`.
+    """
+    items = Counter(groups[id_] for id_ in verdicts)
+    toxic = Counter(groups[id_] for id_, is_toxic in verdicts.items() if is_toxic)
+    return math.fsum(toxic[group] / items[group] for group in _groups_reviewed(rankings, groups, budget))
+
+
+def random_orders(rankings: Sequence[Ranking], *, seed: int = 0) -> Iterator[list[Ranking]]:
+    """The 20 orders over which a method that chooses none is averaged."""
     shuffler = np.random.default_rng(seed)
-    found: Counter[str] = Counter()
     for _ in range(RANDOM_ORDERS):
-        order = shuffler.permutation(len(rankings))
-        found += found_by_report([rankings[at] for at in order], verdicts, budget=budget)
-    return {report: number / RANDOM_ORDERS for report, number in found.items()}
+        yield [rankings[at] for at in shuffler.permutation(len(rankings))]
 
 
 def novel_unique(
@@ -228,6 +240,10 @@ def compare(
         ties=sum(difference == 0 for difference in differences),
         losses=sum(difference < 0 for difference in differences),
     )
+
+
+def _groups_reviewed(rankings: Sequence[Ranking], groups: Mapping[int, str], budget: int) -> Iterator[str]:
+    return (groups[id_] for _report, id_ in reviewed_at(rankings, budget=budget))
 
 
 def _draws(reports: int, seed: int, resamples: int) -> NDArray[np.float64]:

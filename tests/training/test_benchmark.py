@@ -149,10 +149,12 @@ def test_unknown_method_is_a_key_error(task, answers):
 
 
 def test_bands_count_every_proposal_once(task, answers):
-    bands = calibrate(task, answers)
+    calibration = calibrate(task, answers)
+    bands = calibration.bands
     proposals = [propose(trials, seen=set(), floor=0.0) for trials in scored_trials(task)]
     assert sum(band.proposals for band in bands) == sum(map(len, proposals))
     assert all(band.effective <= band.proposals and band.toxic <= band.new for band in bands)
+    assert calibration.without == sum(not propose(trials, seen=set()) for trials in scored_trials(task))
 
 
 def test_command_shows_the_bands_of_each_index(folder):
@@ -171,7 +173,7 @@ def test_row_agrees_with_itself(bench, task, answers):
     assert row.reports == len(task.reports)
     assert row.effective <= row.queries
     assert row.unique <= row.hit_at_100
-    assert row.u_at_5 <= row.unique <= row.reviewed
+    assert row.excess <= row.u_at_5 <= row.unique <= row.reviewed
     for name, value in (("query_hit_rate", row.query_hit_rate), ("hit_at_100", row.hit_at_100), ("u_at_5", row.u_at_5)):
         low, high = row.intervals[name]
         assert low <= value <= high

@@ -12,10 +12,11 @@ from training.metrics import (
     bootstrap_ratio,
     bootstrap_sum,
     compare,
+    expected_at,
     found_by_report,
-    found_in_random_order,
     novel_unique,
     query_figures,
+    random_orders,
     unique_at,
     wilson_interval,
 )
@@ -93,11 +94,24 @@ def test_find_is_credited_to_the_report_that_showed_it_first():
     assert found_by_report(RANKINGS, TOXIC, budget=100) == {"r1": 2, "r2": 0}
 
 
-def test_random_orders_give_the_mean_and_the_same_for_a_seed():
-    rankings = [Ranking("r1", "a", (1,)), Ranking("r2", "b", (2,))]
-    once, again = (found_in_random_order(rankings, TOXIC, budget=1, seed=3) for _ in range(2))
+def test_random_orders_hold_every_ranking_and_are_the_same_for_a_seed():
+    once, again = (list(random_orders(RANKINGS, seed=3)) for _ in range(2))
     assert once == again
-    assert 0 < sum(once.values()) < 1
+    assert len(once) == 20
+    assert all(sorted(order, key=RANKINGS.index) == RANKINGS for order in once)
+    assert len({tuple(map(RANKINGS.index, order)) for order in once}) > 1
+
+
+def test_chance_finds_the_toxic_share_of_each_group_reviewed():
+    groups = {1: "forum", 2: "forum", 3: "forum", 4: "news", 5: "news"}  # forum 2 of 3 toxic, news 1 of 2
+    assert expected_at(RANKINGS, TOXIC, groups, budget=3) == pytest.approx(3 * 2 / 3)
+    assert expected_at(RANKINGS, TOXIC, groups, budget=4) == pytest.approx(3 * 2 / 3 + 1 / 2)
+
+
+def test_reviewing_everything_leaves_nothing_over_chance():
+    groups = dict.fromkeys(TOXIC, "all")
+    everything = [Ranking("r", "q", tuple(TOXIC))]
+    assert expected_at(everything, TOXIC, groups, budget=5) == unique_at(everything, TOXIC, budget=5)
 
 
 def test_novel_unique_leaves_out_the_reports_own_cluster():

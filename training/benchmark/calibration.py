@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from extraction.suggest import PROPOSAL_LIMIT, Trial, propose
+from extraction.suggest import FLOOR, PROPOSAL_LIMIT, Trial, propose
 from training.benchmark.methods import scored_trials
 from training.benchmark.suites import Answers, Task
 from training.metrics import Verdicts
@@ -38,16 +38,31 @@ class Band:
         return self.toxic / self.new if self.new else 0.0
 
 
-def calibrate(task: Task, answers: Answers) -> list[Band]:
+@dataclass(frozen=True)
+class Calibration:
+    """The bands, and how many of the reports get nothing at the product's floor."""
+
+    bands: tuple[Band, ...]
+    reports: int
+    without: int
+
+
+def calibrate(task: Task, answers: Answers) -> Calibration:
     """Propose for every report without a floor, nothing seen yet, and look at the labels: one band a range of score."""
-    outcomes = [outcome for trials in scored_trials(task) for outcome in _outcomes(trials, answers.verdicts)]
-    return [_band(low, high, outcomes) for low, high in pairwise(EDGES)]
+    each = [list(_outcomes(trials, answers.verdicts)) for trials in scored_trials(task)]
+    outcomes = [outcome for own in each for outcome in own]
+    return Calibration(
+        bands=tuple(_band(low, high, outcomes) for low, high in pairwise(EDGES)),
+        reports=len(each),
+        without=sum(all(outcome.score < FLOOR for outcome in own) for own in each),
+    )
 
 
-def as_lines(bands: Sequence[Band]) -> Iterator[str]:
+def as_lines(calibration: Calibration) -> Iterator[str]:
     """The bands as a table of text."""
+    yield f"{calibration.without} of {calibration.reports} reports get nothing at the floor of {FLOOR}."
     yield "score        proposals  effective      new    toxic  precision"
-    for band in bands:
+    for band in calibration.bands:
         figures = (
             f"{band.proposals:>9,}  {band.effective:>9,}  {band.new:>7,}  {band.toxic:>7,}  {band.precision:>9.3f}"
         )

@@ -5,16 +5,18 @@ thrown away with it.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from statistics import fmean
 
 from extraction.search import SearchEngine
 from extraction.search.fts5 import Fts5Engine
 from extraction.text import Analysis
 from training import metrics
-from training.benchmark.methods import Choice, choose
+from training.benchmark.methods import choose
 from training.benchmark.searcher import Searcher
 from training.benchmark.suites import (
     Answers,
@@ -33,7 +35,10 @@ MakeEngine = Callable[[Path], SearchEngine]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `intervals`: 95 % bootstrap over reports, [low, high] by name of the figure."""
+    """One line of the table. `intervals`: 95 % bootstrap over reports, [low, high] by name of the figure.
+
+    `excess`: `u_at_5` minus what chance would find among as many items of the same sources.
+    """
 
     suite: str
     split: str
@@ -49,6 +54,7 @@ class Row:
     unique: int
     reviewed: int
     u_at_5: float
+    excess: float
     novel_unique: int
     intervals: dict[str, list[float]]
     seed: int
@@ -104,7 +110,11 @@ def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Tas
         metrics.Ranking(query.report, query.text, task.searcher.find(query.text).ids) for query in choice.queries
     ]
     figures = metrics.aggregate(rankings, answers.verdicts)
-    found = _found_at_budget(choice, rankings, answers, task)
+    orders = [rankings] if choice.is_ordered else list(metrics.random_orders(rankings, seed=task.seed))
+    found = _found_at_budget(orders, answers, task)
+    chance = fmean(
+        metrics.expected_at(order, answers.verdicts, answers.sources, budget=task.budget) for order in orders
+    )
     return Row(
         suite=bench.suite.name,
         split=split,
@@ -120,6 +130,7 @@ def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Tas
         unique=figures.unique,
         reviewed=figures.reviewed,
         u_at_5=round(sum(found.values()), 1),
+        excess=round(sum(found.values()) - chance, 1),
         novel_unique=metrics.novel_unique(
             rankings,
             answers.verdicts,
@@ -139,12 +150,12 @@ def _open_searcher(make_engine: MakeEngine, path: Path, items: Sequence[Labelled
     return Searcher(engine, analysis, {item.id: item.text for item in items})
 
 
-def _found_at_budget(
-    choice: Choice, rankings: Sequence[metrics.Ranking], answers: Answers, task: Task
-) -> Mapping[str, float]:
-    if choice.is_ordered:
-        return metrics.found_by_report(rankings, answers.verdicts, budget=task.budget)
-    return metrics.found_in_random_order(rankings, answers.verdicts, budget=task.budget, seed=task.seed)
+def _found_at_budget(orders: Sequence[Sequence[metrics.Ranking]], answers: Answers, task: Task) -> Mapping[str, float]:
+    """Toxic items credited to each report within the budget, the mean over the orders."""
+    found: Counter[str] = Counter()
+    for order in orders:
+        found += metrics.found_by_report(order, answers.verdicts, budget=task.budget)
+    return {report: number / len(orders) for report, number in found.items()}
 
 
 def _intervals(

@@ -114,6 +114,7 @@ class Answers:
     """The labels of a split's index; never part of a `Task`."""
 
     verdicts: Mapping[int, bool]
+    sources: Mapping[int, str]
     item_clusters: Mapping[int, str]
     report_clusters: Mapping[str, str]
     human_phrases: Mapping[str, tuple[str, ...]]
@@ -148,6 +149,7 @@ class Suite:
         reports, items = self.reports_of(split), self.index_of(split, kind)
         return Answers(
             verdicts={item.id: item.toxic for item in items},
+            sources={item.id: item.source for item in items},
             item_clusters={item.id: item.cluster for item in items if item.cluster},
             report_clusters={report.id: report.cluster for report in reports},
             human_phrases={report.id: report.human_phrases for report in reports},

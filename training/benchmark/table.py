@@ -13,6 +13,7 @@ _COLUMNS = (
     ("method", lambda row: row.method),
     ("U@5", lambda row: f"{row.u_at_5:,.0f}"),
     ("95 %", lambda row: "{:,.0f}-{:,.0f}".format(*row.intervals["u_at_5"])),
+    ("excess", lambda row: f"{row.excess:,.0f}"),
     ("queries", lambda row: f"{row.queries:,}"),
     ("effective", lambda row: f"{row.effective:,}"),
     ("QHR", lambda row: f"{row.query_hit_rate:.2f}"),

@@ -63,8 +63,8 @@ class Command(BaseCommand):
                 bench = Bench(load_suite(folder), Path(work), seed=seed)
                 for kind in kinds:
                     self.stdout.write(f"{bench.suite.name}, {split}, {kind}")
-                    bands = calibrate(bench.task(split, kind), bench.suite.answers(split, kind))
-                    self.stdout.write("\n".join(as_lines(bands)))
+                    calibration = calibrate(bench.task(split, kind), bench.suite.answers(split, kind))
+                    self.stdout.write("\n".join(as_lines(calibration)))
 
     def _tabulate(self, suites: list[Path], options: dict[str, Any]) -> None:
         plan = _Plan(
