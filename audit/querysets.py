@@ -56,4 +56,7 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
 
 class JudgmentQuerySet(models.QuerySet["Judgment"]):
     def standing(self) -> Self:
-        return self.filter(undoes=None, undone_by=None)
+        """Judgments that nobody took back; an undo has no verdict. (Asked for `undoes=None`, SQLite would take that
+        unique index for the best and walk through all judgments.)
+        """
+        return self.exclude(verdict="").filter(undone_by=None)

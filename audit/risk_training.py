@@ -94,7 +94,7 @@ def refit(*, user_id: int | None = None, at: datetime | None = None) -> RiskMode
 def verdicts_since_fit() -> int:
     """How many judgments were recorded after the newest risk model was fitted."""
     newest = RiskModel.objects.order_by("version").last()
-    judgments = Judgment.objects.filter(undoes=None)
+    judgments = Judgment.objects.exclude(verdict="")
     return judgments.count() if newest is None else judgments.filter(at__gt=newest.fitted).count()
 
 

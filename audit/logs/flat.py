@@ -162,7 +162,7 @@ def _fill_judgments(rows: list[Row], privacy: Privacy) -> None:
     """The newest judgment made on this very exposure that nobody took back, and how many were."""
     stands: dict[int, tuple[Any, ...]] = {}
     undone: dict[int, int] = defaultdict(int)
-    made = Judgment.objects.filter(exposure__in=_numbers(rows, "exposure_id"), undoes=None).order_by("pk")
+    made = Judgment.objects.filter(exposure__in=_numbers(rows, "exposure_id")).exclude(verdict="").order_by("pk")
     for exposure_id, undone_by, *values in made.values_list(
         "exposure_id",
         "undone_by__id",

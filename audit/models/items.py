@@ -179,6 +179,7 @@ class Report(models.Model):
         ]
         indexes = [
             models.Index(fields=["status", "due", "id"], name="report_queue"),
+            models.Index(fields=["due", "id"], condition=~Q(status="closed"), name="report_open"),
             models.Index(fields=["policy", "status"], name="report_by_policy"),
         ]
         permissions = [

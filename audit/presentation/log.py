@@ -108,8 +108,10 @@ def _newest(rows: QuerySet[M], before: datetime | None) -> QuerySet[M]:
 
 
 def _judgments(user: User, before: datetime | None) -> Iterator[LogRow]:
-    rows = Judgment.objects.filter(user=user, undoes=None).select_related(
-        "undone_by", "item_text__item", "report", "exposure__run__exploration_query__exploration"
+    rows = (
+        Judgment.objects.filter(user=user)
+        .exclude(verdict="")
+        .select_related("undone_by", "item_text__item", "report", "exposure__run__exploration_query__exploration")
     )
     for row in _newest(rows, before):
         exploration = row.exposure.run.exploration_query.exploration if row.exposure else None
