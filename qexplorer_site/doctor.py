@@ -113,10 +113,10 @@ def demo_logins() -> Finding:
     count = User.objects.filter(groups__name=DEMO_GROUP, is_active=True).count()
     if not count:
         return Finding("demo logins", State.OK, "none")
-    if settings.DEMO_LOGINS:
-        return Finding("demo logins", State.OK, f"{count}, open on this machine only")
-    remedy = "They are refused. On a site with real data, delete or deactivate them in the admin."
-    return Finding("demo logins", State.WARNING, f"{count} in the database", remedy)
+    if settings.IS_PRIVATE:
+        return Finding("demo logins", State.OK, f"{count}, open only while `./qexplorer` runs on this machine")
+    remedy = "They are refused here. Delete or deactivate them in the admin."
+    return Finding("demo logins", State.WARNING, f"{count} on a site that others can reach", remedy)
 
 
 def learning_stack() -> Finding:

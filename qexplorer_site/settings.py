@@ -24,8 +24,9 @@ HTTPS = env_bool("QX_HTTPS", default=False)
 HOST = env_str("QX_HOST", "127.0.0.1")
 IS_LOCAL = HOST in {"127.0.0.1", "localhost", "::1"}
 # Demo logins have known passwords: they open only where the starter said so, on this machine, with no proxy in front.
+IS_PRIVATE = IS_LOCAL and not HTTPS and set(ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
 DEMO = env_bool("QX_DEMO", default=False)
-DEMO_LOGINS = DEMO and IS_LOCAL and not HTTPS and set(ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
+DEMO_LOGINS = DEMO and IS_PRIVATE
 CSRF_TRUSTED_ORIGINS = env_list("QX_CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
@@ -202,10 +203,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
+LOG_LEVEL = env_str("QX_LOG_LEVEL", "INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env_str("QX_LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    # Its lines, one for each request to the engine, are kept for DEBUG.
+    "loggers": {"elastic_transport.transport": {"level": "WARNING" if LOG_LEVEL != "DEBUG" else "DEBUG"}},
 }
