@@ -48,6 +48,7 @@ from extraction.search.base import (
 from extraction.search.streams import stream
 from extraction.text import CURRENT_ANALYSIS, Analysis, MatchMode, analysis_of, clean_text, get_analysis
 
+FORMAT = "1"  # of the indexes; another one asks for a rebuild
 SEARCH_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 60.0
 ADMIN_TIMEOUT_S = 60.0
@@ -69,6 +70,7 @@ _PROPERTIES: dict[str, Any] = {
     "characters": _TOKENS,
     "id": {"type": "long"},
     "live": {"type": "boolean"},
+    "state": {"type": "keyword"},
     "risk": {"type": "double"},
     "created": {"type": "long"},
     "verdict": {"type": "keyword"},
@@ -77,18 +79,7 @@ _PROPERTIES: dict[str, Any] = {
     "author": {"type": "keyword"},
     "text": {"type": "keyword", "index": False, "doc_values": False},
 }
-_COUNTS = {
-    "states": {
-        "filters": {
-            "filters": {
-                "live": {"term": {"live": True}},
-                "removed": {"term": {"live": False}},
-                "toxic": {"term": {"verdict": "toxic"}},
-                "normal": {"term": {"verdict": "normal"}},
-            }
-        }
-    }
-}
+_STATES = {"states": {"terms": {"field": "state", "size": 10}}}
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -269,8 +260,8 @@ class ElasticsearchEngine:
                 raise SearchUnavailable(f"A document could not be written to {fresh.index}: {outcome.reason}")
 
     def rebuild(self, documents: Iterable[Document], analysis: str = CURRENT_ANALYSIS) -> str:
-        old = self._ensure().index
-        seen = self._last_write(old)
+        old = self._readable()
+        seen = self._last_write(old) if old else -1
         fresh = _Serving(self._new_name(), get_analysis(analysis))
         self._create(fresh, settings={"refresh_interval": "-1"}, aliases={})
         try:
@@ -294,8 +285,11 @@ class ElasticsearchEngine:
 
     def _catch_up_and_swap(self, old: str, fresh: _Serving, seen: int) -> None:
         """Copy what was written to the old index after `seen`; the last of it with its writes stopped, then swap."""
-        if (serving := self._resolve().index) != old:
-            old, seen = serving, -1  # another rebuild was quicker
+        if (serving := self._readable()) != old:
+            old, seen = serving, -1  # another rebuild was quicker, or the first index was made meanwhile
+        if not old:
+            self._point_to(fresh.index)
+            return
         for _round in range(CATCH_UP_ROUNDS):
             seen, before = self._copy(old, fresh, seen), seen
             if seen - before < SCAN_ROWS:
@@ -309,6 +303,13 @@ class ElasticsearchEngine:
             with self._connection.asking(ADMIN_TIMEOUT_S) as client:
                 client.indices.put_settings(index=old, settings={"index.blocks.write": None})
             raise
+
+    def _readable(self) -> str:
+        """The index that serves, "" if there is none or it is of another release."""
+        try:
+            return self._resolve().index
+        except IndexMissing:
+            return ""
 
     def _copy(self, old: str, fresh: _Serving, seen: int) -> int:
         """Put into the fresh index what was written to the old one after `seen`; the number of the last write."""
@@ -360,8 +361,8 @@ class ElasticsearchEngine:
             serving = self._known
             if serving is None or serving.index != index:
                 meta = client.indices.get_mapping(index=index)[index]["mappings"].get("_meta", {})
-                if "analysis" not in meta:
-                    raise IndexMissing(f"The index {index} behind {self._alias} was not made by this engine.")
+                if meta.get("format") != FORMAT:
+                    raise IndexMissing(f"The index {index} was not made by this release; rebuild it.")
                 serving = _Serving(index, analysis_of(meta["analysis"]))
             self._known, self._known_at = serving, time.monotonic()
             return serving
@@ -371,6 +372,9 @@ class ElasticsearchEngine:
         try:
             return self._serving()
         except IndexMissing:
+            with self._connection.asking(SEARCH_TIMEOUT_S) as client:
+                if client.indices.exists_alias(name=self._alias):
+                    raise
             first = _Serving(f"{self._alias}-first", get_analysis())
             try:
                 self._create(first, settings={}, aliases={self._alias: {}})
@@ -381,7 +385,7 @@ class ElasticsearchEngine:
     def _create(self, serving: _Serving, *, settings: dict[str, Any], aliases: dict[str, Any]) -> None:
         mappings = {
             "dynamic": "strict",
-            "_meta": {"analysis": serving.analysis.definition()},
+            "_meta": {"format": FORMAT, "analysis": serving.analysis.definition()},
             "_source": {"excludes": ["phrase", "characters"]},
             "properties": _PROPERTIES,
         }
@@ -394,7 +398,7 @@ class ElasticsearchEngine:
     def _point_to(self, index: str) -> None:
         """Make `index` the only one behind the alias, in one step."""
         actions: list[dict[str, Any]] = [
-            {"remove": {"index": f"{self._alias}-*", "alias": self._alias}},
+            {"remove": {"index": f"{self._alias}-*", "alias": self._alias, "must_exist": False}},
             {"add": {"index": index, "alias": self._alias}},
         ]
         with self._connection.asking(ADMIN_TIMEOUT_S) as client:
@@ -427,10 +431,10 @@ def _body(request: SearchRequest, analysis: Analysis) -> dict[str, Any]:
         "query": {"bool": {"filter": filters}},
         "sort": _SORT[request.order],
         "size": request.size,
-        "aggs": _COUNTS,
+        "aggs": _STATES,
         "track_total_hits": False,
         "_source": False,
-        "docvalue_fields": ["live", "risk", "created"],
+        "docvalue_fields": ["live", "risk"] if request.order is Order.RECENT else ["live"],
     }
     if request.live is not None:
         body["post_filter"] = {"term": {"live": request.live}}
@@ -442,15 +446,28 @@ def _body(request: SearchRequest, analysis: Analysis) -> dict[str, Any]:
 def _page(request: SearchRequest, serving: _Serving, answer: dict[str, Any], started: float) -> SearchPage:
     if answer["timed_out"]:
         raise SearchTimedOut(f"Elasticsearch stopped a search of {serving.index} after {answer['took']} ms.")
-    states = {name: int(bucket["doc_count"]) for name, bucket in answer["aggregations"]["states"]["buckets"].items()}
+    states = {bucket["key"]: int(bucket["doc_count"]) for bucket in answer["aggregations"]["states"]["buckets"]}
     hits = tuple(_hit(request.order, hit) for hit in answer["hits"]["hits"])
     took_ms = (time.perf_counter() - started) * 1000
-    return SearchPage(hits, Counts(**states), True, serving.index, serving.analysis.name, took_ms)
+    return SearchPage(hits, _counts(states), True, serving.index, serving.analysis.name, took_ms)
 
 
 def _hit(order: Order, hit: dict[str, Any]) -> Hit:
+    *risk, created, id = hit["sort"]
     fields = hit["fields"]
-    return hit_of(order, int(hit["_id"]), fields["risk"][0], fields["created"][0], fields["live"][0])
+    return hit_of(order, id, risk[0] if risk else fields["risk"][0], created, fields["live"][0])
+
+
+def _state(live: bool, verdict: str) -> str:
+    """What the counts of a page go by: one field, so that the server counts once."""
+    return f"{'live' if live else 'removed'} {verdict}"
+
+
+def _counts(states: dict[str, int]) -> Counts:
+    def having(part: int, value: str) -> int:
+        return sum(count for state, count in states.items() if state.split(" ")[part] == value)
+
+    return Counts(having(0, "live"), having(0, "removed"), having(1, "toxic"), having(1, "normal"))
 
 
 def _action(document: Document, analysis: Analysis) -> dict[str, Any]:
@@ -465,6 +482,7 @@ def _action(document: Document, analysis: Analysis) -> dict[str, Any]:
             **streams,
             "id": document.id,
             "live": document.live,
+            "state": _state(document.live, document.verdict),
             "risk": stored_risk(document.risk),
             "created": stored_time(document.created),
             "verdict": document.verdict,

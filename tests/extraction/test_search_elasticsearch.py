@@ -64,11 +64,15 @@ def test_answers_of_the_server_become_our_errors(status: int, error: type[Except
 
 
 @pytest.mark.elasticsearch
-def test_index_of_somebody_else_behind_the_alias_is_no_index_of_ours(engine: ElasticsearchEngine, elasticsearch_8: str):
+def test_index_of_another_release_asks_for_a_rebuild_that_mends_it(engine: ElasticsearchEngine, elasticsearch_8: str):
     client = Elasticsearch(elasticsearch_8)
     client.indices.create(index=f"{engine._alias}-other", aliases={engine._alias: {}})
-    with pytest.raises(IndexMissing, match="not made by this engine"):
+    with pytest.raises(IndexMissing, match="not made by this release"):
         engine.search(REQUEST)
+    with pytest.raises(IndexMissing, match="not made by this release"):
+        engine.put([make_document(1)])
+    engine.rebuild([make_document(1)])
+    assert live(engine) == 1
 
 
 @pytest.mark.elasticsearch
