@@ -227,6 +227,9 @@ class Analysis:
     name: str
     folds: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
+    def __reduce__(self) -> tuple[type["Analysis"], tuple[object, ...]]:
+        return Analysis, (self.name, self.folds)  # without the tables, which are made again
+
     @property
     def base(self) -> str:
         """The name of the rules without the operator's table."""
