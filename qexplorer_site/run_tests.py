@@ -6,7 +6,7 @@ import sys
 
 from qexplorer_site.bootstrap import ROOT
 
-# The second pass leaves out what knows no database: the search engines, the browser, the starter and the speed figures.
+# The second pass leaves out what has its own database or none: search engines, browser, starter, speed figures.
 ON_POSTGRESQL = ["tests/audit", "tests/extraction", "tests/training", "tests/site"]
 NOT_AGAIN = "not browser and not elasticsearch and not slow"
 

