@@ -51,6 +51,7 @@ def up(arguments: list[str]) -> int:
 def serve(options: argparse.Namespace, *, demo: bool) -> int:
     """Start everything, say where, and stay until told to stop."""
     _check_binding(options.host)
+    _allow_forks()
     var_dir = _var_dir()
     lock = Lock(var_dir)
     if not lock.take():
@@ -67,6 +68,12 @@ def serve(options: argparse.Namespace, *, demo: bool) -> int:
         if not supervisor.stop():
             say("Some jobs did not end in time and were stopped; they start again with the next start.")
         lock.release()
+
+
+def _allow_forks() -> None:
+    """macOS kills a forked worker that touches its frameworks (a proxy look-up does) unless told otherwise."""
+    if sys.platform == "darwin":
+        os.environ.setdefault("OBJC_DISABLE_INITIALIZE_FORK_SAFETY", "YES")
 
 
 def _run(supervisor: Supervisor, options: argparse.Namespace, url: str, web_fd: int, *, demo: bool) -> int:
