@@ -34,6 +34,42 @@ TICKS = 52  # verdicts that one strip shows
 LISTED = 200  # results of one query that a filtered page shows
 
 
+class Shown(NamedTuple):
+    """One exposure, as far as counting needs it."""
+
+    run_id: int
+    text_id: int
+    position: int
+    at: datetime
+
+
+class Standing(NamedTuple):
+    """A standing verdict, as far as a page needs it (model instances would cost more than the query)."""
+
+    text_id: int
+    verdict: str
+    is_disputed: bool
+    judgment_id: int
+    at: datetime
+    username: str
+    first_name: str
+    last_name: str
+
+    @property
+    def label(self) -> str:
+        return str(Verdict(self.verdict).label) if self.verdict else ""
+
+    @property
+    def by(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip() or self.username
+
+
+def _standing(rows: QuerySet[StandingVerdict]) -> dict[int, Standing]:
+    person = ("judgment__user__username", "judgment__user__first_name", "judgment__user__last_name")
+    fields = ("item_text_id", "verdict", "is_disputed", "judgment_id", "judgment__at", *person)
+    return {values[0]: Standing(*values) for values in rows.values_list(*fields)}
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a query found an item: the number of the query in this exploration, and the rank there."""
@@ -49,7 +85,7 @@ class ResultRow:
     exposure: Exposure
     places: list[Place] = field(default_factory=list)
     own: Judgment | None = None
-    standing: StandingVerdict | None = None
+    standing: Standing | None = None
 
     @property
     def dom_id(self) -> str:
@@ -66,7 +102,7 @@ class ResultRow:
     def was_judged_before(self) -> bool:
         """Judged before it was shown here: it is folded at the end and not asked again."""
         standing = self.standing
-        return self.own is None and bool(standing and standing.verdict and standing.judgment.at < self.exposure.at)
+        return self.own is None and bool(standing and standing.verdict and standing.at < self.exposure.at)
 
     @property
     def by_other(self) -> bool:
@@ -150,15 +186,6 @@ class Progress:
         return self.shown - self.judged
 
 
-class Shown(NamedTuple):
-    """One exposure, as far as counting needs it."""
-
-    run_id: int
-    text_id: int
-    position: int
-    at: datetime
-
-
 class ExplorationPage:
     """Everything the page of an exploration shows to `user`: one opened page of results, or those of one query."""
 
@@ -173,11 +200,7 @@ class ExplorationPage:
 
     @cached_property
     def queries(self) -> list[ExplorationQuery]:
-        return list(
-            self.exploration.queries.select_related("query")
-            .prefetch_related("decisions__report__policy", "decisions__suggestion__batch")
-            .order_by("position")
-        )
+        return list(self.exploration.queries.select_related("query").order_by("position"))
 
     @cached_property
     def runs(self) -> dict[int, QueryRun]:
@@ -205,8 +228,8 @@ class ExplorationPage:
     @cached_property
     def reports(self) -> list[Report]:
         """The reports whose decisions this exploration serves, in the order they came in."""
-        found = {decision.report.pk: decision.report for query in self.queries for decision in query.decisions.all()}
-        return [found[pk] for pk in sorted(found)]
+        served = Report.objects.filter(decisions__exploration_queries__exploration=self.exploration)
+        return list(served.select_related("policy").distinct().order_by("pk"))
 
     @property
     def held_report(self) -> Report | None:
@@ -247,22 +270,20 @@ class ExplorationPage:
         return list(dict(versions.values_list("policy", "pk")).values())  # of each policy the last
 
     @cached_property
-    def _verdicts(self) -> dict[int, StandingVerdict]:
+    def _verdicts(self) -> dict[int, Standing]:
         """item text id → its standing verdict under a policy of these reports."""
         texts = {shown.text_id for shown in self._exposed}
-        rows = StandingVerdict.objects.filter(item_text__in=texts, policy_version__in=self._versions)
-        return {row.item_text_id: row for row in rows.select_related("judgment__user")}
+        return _standing(StandingVerdict.objects.filter(item_text__in=texts, policy_version__in=self._versions))
 
     @cached_property
-    def _judged_elsewhere(self) -> dict[int, StandingVerdict]:
+    def _judged_elsewhere(self) -> dict[int, Standing]:
         """The same for verdicts under other policies: such texts are not asked again either."""
         texts = {shown.text_id for shown in self._exposed} - set(self._verdicts)
-        rows = StandingVerdict.objects.filter(item_text__in=texts).exclude(verdict="")
-        return {row.item_text_id: row for row in rows.select_related("judgment__user")}
+        return _standing(StandingVerdict.objects.filter(item_text__in=texts).exclude(verdict=""))
 
     @cached_property
     def rail(self) -> list[RailRow]:
-        by_run: dict[int, list[StandingVerdict]] = defaultdict(list)
+        by_run: dict[int, list[Standing]] = defaultdict(list)
         for shown in self._exposed:
             verdict = self._verdicts.get(shown.text_id)
             if verdict is not None and verdict.verdict:
@@ -278,8 +299,8 @@ class ExplorationPage:
     def progress(self) -> Progress:
         opened = {shown.text_id: shown.at for shown in reversed(self._exposed)}
         found = {text: self._verdicts.get(text) or self._judged_elsewhere.get(text) for text in opened}
-        before = [text for text, one in found.items() if one and one.verdict and one.judgment.at < opened[text]]
-        verdicts = [one.verdict for text, one in found.items() if one and text not in set(before)]
+        before = {text for text, one in found.items() if one and one.verdict and one.at < opened[text]}
+        verdicts = [one.verdict for text, one in found.items() if one and text not in before]
         return Progress(
             shown=len(opened) - len(before),
             toxic=verdicts.count(Verdict.TOXIC),
@@ -321,8 +342,14 @@ class ExplorationPage:
 
     def _add_verdicts(self, rows: Sequence[ResultRow]) -> None:
         texts = [row.exposure.item_text_id for row in rows]
-        own = Judgment.objects.standing().filter(user=self.user, item_text__in=texts, policy_version__in=self._versions)
-        mine = {judgment.item_text_id: judgment for judgment in own.order_by("pk")}
+        # By text alone: given the user or the policy too, SQLite would rather walk through all judgments of that one.
+        standing = Judgment.objects.standing().filter(item_text__in=texts).order_by("pk")
+        versions = set(self._versions)
+        mine = {
+            one.item_text_id: one
+            for one in standing
+            if one.user_id == self.user.pk and one.policy_version_id in versions
+        }
         for row in rows:
             text = row.exposure.item_text_id
             row.standing = self._verdicts.get(text) or self._judged_elsewhere.get(text)

@@ -10,7 +10,7 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 from django.forms.utils import flatatt
 from django.template.defaultfilters import date as format_date
 from django.utils import timezone
-from django.utils.html import escape, format_html
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,6 +19,7 @@ from audit.figures import share_of
 from audit.forecasts import FIRST, ForecastFigures
 from audit.marks import Mark, Segment, segments
 from audit.models.work import Forecast, QueryRun
+from audit.presentation.results import ResultRow
 
 register = template.Library()
 
@@ -164,6 +165,30 @@ def past_words(figures: Forecast) -> str:
 def decided_words(state: str) -> str:
     words = {"accepted": _("Accepted"), "edited": _("Edited"), "rejected": _("Rejected"), "own": _("Added")}
     return words.get(state, "")
+
+
+@register.simple_tag
+def result_facts(row: ResultRow) -> SafeString:
+    """By which queries a result was found, its author and age: in code, since a page has fifty of them."""
+    numbers = ", ".join(str(place.query.position) for place in row.places)
+    facts = [ngettext("query %(numbers)s", "queries %(numbers)s", len(row.places)) % {"numbers": numbers}]
+    item = row.exposure.item
+    if item.author_key:
+        facts.append(_("author %(author)s") % {"author": item.author_key})
+    facts.append(_("%(age)s ago") % {"age": ago(item.created)})
+    return format_html_join("", "<span>{}</span>", ((fact,) for fact in facts))
+
+
+@register.simple_tag
+def verdict_words(row: ResultRow) -> SafeString:
+    """What a verdict says that was not given here by this person: when, and by whom where somebody was faster."""
+    standing = row.standing
+    if standing is None:
+        return SafeString("")
+    if row.was_judged_before:
+        return format_html(_("judged {verdict}, {at}"), verdict=standing.label, at=short_time(standing.at))
+    words = _("{name} judged it {verdict}, {at}")
+    return format_html(words, name=standing.by, verdict=standing.label, at=short_time(standing.at))
 
 
 @register.simple_tag

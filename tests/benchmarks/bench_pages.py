@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
-from django.test.utils import CaptureQueriesContext  # noqa: E402
 from django.urls import reverse  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
@@ -42,6 +42,7 @@ from audit.models import (  # noqa: E402
     Item,
     ItemText,
     Judgment,
+    PolicyVersion,
     Query,
     QueryRun,
     Report,
@@ -64,7 +65,8 @@ def make_items(count: int, rng: np.random.Generator) -> None:
     for start in range(0, count, BATCH):
         ids = range(start + 1, start + BATCH + 1)
         Item.objects.bulk_create(
-            Item(pk=pk, platform="market", external_id=f"i{pk}", author_key=f"a{pk % 20_000}", created=now) for pk in ids
+            Item(pk=pk, platform="market", external_id=f"i{pk}", author_key=f"a{pk % 20_000}", created=now)
+            for pk in ids
         )
         texts = []
         for pk in ids:
@@ -161,7 +163,7 @@ def make_reports(count: int, user: User) -> None:
 def make_explorations(count: int, items: int, user: User, rng: np.random.Generator) -> None:
     """Each of one busy report: four queries with fifty exposures each, two in three of them judged."""
     now = timezone.now()
-    version = StandingVerdict._meta.get_field("policy_version").related_model.objects.get()
+    version = PolicyVersion.objects.get()
     for start in range(0, count, 100):
         ids = range(start + 1, start + 101)
         Exploration.objects.bulk_create(
@@ -187,7 +189,8 @@ def make_explorations(count: int, items: int, user: User, rng: np.random.Generat
             for pk, number, row in places
         )
         Decision.exploration_queries.through.objects.bulk_create(
-            Decision.exploration_queries.through(decision_id=row, explorationquery_id=row) for _pk, _number, row in places
+            Decision.exploration_queries.through(decision_id=row, explorationquery_id=row)
+            for _pk, _number, row in places
         )
         runs, exposures = [], []
         for _pk, number, row in places:
@@ -260,19 +263,35 @@ def fill(reports: int, explorations: int, items: int) -> None:
         print(f"filled in {time.perf_counter() - begun:.0f} s", flush=True)  # noqa: T201
 
 
+def queries_of(ask: Callable[[], object]) -> int:
+    """How many statements one request sends (the client's own log of queries is emptied by each request)."""
+    sent = 0
+
+    def count(execute: Callable[..., object], *args: object) -> object:
+        nonlocal sent
+        sent += 1
+        return execute(*args)
+
+    with connection.execute_wrapper(count):
+        ask()
+    return sent
+
+
 def measure(name: str, ask: Callable[[int], object], times: int, rng: np.random.Generator, top: int) -> None:
-    """Ask for pages of rows drawn at random and print how long the server took."""
+    """Ask for pages of rows drawn at random and print how long the server took, by the clock and of the processor."""
     for number in (1, 2, 3):
         ask(number)
-    with CaptureQueriesContext(connection) as captured:
-        ask(4)
-    took = []
-    for number in rng.integers(1, top, size=times).tolist():
-        begun = time.perf_counter()
+    drawn = rng.integers(1, top, size=times).tolist()
+    queries = sorted({queries_of(partial(ask, number)) for number in drawn[:5]})
+    took, worked = [], []
+    for number in drawn:
+        begun, idle = time.perf_counter(), time.process_time()
         ask(number)
         took.append(1000 * (time.perf_counter() - begun))
+        worked.append(1000 * (time.process_time() - idle))
     p50, p95, p99 = np.percentile(took, [50, 95, 99])
-    print(f"{name:28} p50 {p50:6.1f}  p95 {p95:6.1f}  p99 {p99:6.1f} ms  {len(captured):3} queries")  # noqa: T201
+    processor = "processor p50 {:5.1f}  p95 {:5.1f} ms".format(*np.percentile(worked, [50, 95]))
+    print(f"{name:14} p50 {p50:6.1f}  p95 {p95:6.1f}  p99 {p99:6.1f} ms  {processor}  {queries} queries")  # noqa: T201
 
 
 def main() -> None:
