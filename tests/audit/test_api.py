@@ -19,7 +19,7 @@ from extraction.search import SearchRequest, get_engine
 from extraction.text import MatchMode
 from tests.factories import make_item, make_policy
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.audit.urls_api")]
+pytestmark = pytest.mark.django_db
 WHEN = "2026-05-04T09:30:00+08:00"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.audit.urls_api")]
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 def test_the_api_page_works_under_the_strict_policy(live_server: Any, chromium: str) -> None:
