@@ -39,7 +39,7 @@ USAGE = """\
 _OTHER_FOLDERS = (
     "Copy the project to a folder of your own, or set QX_VENV and QX_VAR_DIR to folders that you can write."
 )
-_OTHER_PYTHON = "Use Python 3.11 to 3.13 (QX_PYTHON=/path/to/python)"
+_OTHER_PYTHON = "Use Python 3.11 to 3.14 (QX_PYTHON=/path/to/python)"
 _VENV_PACKAGE = "install your system's venv package (Debian, Ubuntu: apt install python3-venv)"
 
 # What pip says, and what that means. The first match is told; all of pip's output stays in install.log.
