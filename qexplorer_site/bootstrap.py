@@ -98,6 +98,7 @@ def run(arguments: list[str]) -> int:
     for lock in _locks_for(word):
         install(home, lock)
     if word == "install_learning":
+        say("The learning stack is installed.")
         return 0
     hand_over(home, word, rest)
     return 0
