@@ -15,6 +15,7 @@ from rest_framework_api_key.models import APIKey
 
 from audit import admin_imports, models
 from audit.admin_base import ModelAdmin, ReadOnlyAdmin, StackedInline
+from audit.outbox.webhooks import new_secret
 from audit.queueing import enqueue
 from extraction.models import RiskModel, RiskPromotion
 from extraction.registry import NothingToRollBack, ServesNoMore, promote_risk, rollback_risk, serving_row
@@ -88,6 +89,9 @@ class ApiKeyAdmin(APIKeyModelAdmin):
 class WebhookEndpointAdmin(ModelAdmin):
     list_display = ("url", "platform", "is_active", "position", "waiting", "given_up")
     readonly_fields = ("position",)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"secret": new_secret()}
 
     def get_queryset(self, request: HttpRequest) -> db.QuerySet[models.WebhookEndpoint]:
         waiting = db.Q(deliveries__delivered=None, deliveries__given_up=None, deliveries__isnull=False)

@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Q
 
 from audit.figures import Share, share_of
+from audit.intake import equal_known_toxic
 from audit.marks import Mark
 from audit.models import (
     Complaint,
@@ -16,14 +17,13 @@ from audit.models import (
     Exploration,
     Item,
     ItemState,
+    ItemText,
     Judgment,
     PolicyVersion,
     Report,
     ReportStatus,
-    StandingVerdict,
     Suggestion,
     SuggestionsState,
-    Verdict,
 )
 from audit.models.work import Forecast
 from audit.services.queries import place_in
@@ -216,6 +216,11 @@ class Workbench:
             is_about=any(one.is_about or one.matches is None for one in figures),
         )
 
+    @cached_property
+    def known_toxic(self) -> ItemText | None:
+        """The text of another item that equals the reported one (normalised) and was judged toxic."""
+        return equal_known_toxic(self.report.item_text)
+
     @property
     def explorations(self) -> list[Exploration]:
         """The explorations that ran queries of this report, newest first."""
@@ -257,14 +262,3 @@ class Workbench:
             return {}
         items = Item.objects.filter(platform=item.platform, author_key=item.author_key)
         return items.aggregate(items=Count("pk"), removed=Count("pk", filter=Q(state=ItemState.REMOVED)))
-
-    @cached_property
-    def known_toxic(self) -> StandingVerdict | None:
-        """A toxic verdict on another item whose text is word for word the same, after normalisation."""
-        text = self.report.item_text
-        if not text.text:
-            return None
-        equal = StandingVerdict.objects.filter(
-            item_text__norm_hash=text.norm_hash, item_text__analysis=text.analysis, verdict=Verdict.TOXIC
-        )
-        return equal.exclude(item_text__item=self.report.item_id).select_related("item_text__item").first()

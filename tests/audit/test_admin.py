@@ -99,3 +99,8 @@ def test_a_get_changes_nothing(client):
     _first, second = two_risk_models()
     assert client.get(reverse("admin:risk-rollback")).status_code == 405
     assert serving_row() == second
+
+
+def test_a_new_webhook_endpoint_is_offered_a_secret(client):
+    page = client.get(reverse("admin:audit_webhookendpoint_add")).content.decode()
+    assert 'value="whsec_' in page
