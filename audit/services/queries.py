@@ -16,7 +16,7 @@ from audit.services.once import record_request
 from audit.services.reports import hold
 from extraction.errors import SearchError
 from extraction.search import get_engine
-from extraction.text import CURRENT_ANALYSIS, MatchMode, clean_text, get_analysis
+from extraction.text import MatchMode, clean_text, get_analysis
 
 MAX_LENGTH = 200
 FORECAST_FIELDS = ("matches", "is_about", "unseen", "overlap", "past_toxic", "past_judged")
@@ -152,7 +152,7 @@ def index_analysis() -> str:
     try:
         return get_engine().analysis
     except SearchError:
-        return CURRENT_ANALYSIS
+        return get_analysis().name
 
 
 def query_of(text: str, mode: MatchMode) -> Query:
