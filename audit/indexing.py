@@ -21,10 +21,10 @@ from django.db import connection, transaction
 from audit.index_worker import Indexed, score_and_put, start, with_risk, work
 from audit.models import Item, ItemState, StandingVerdict, Verdict
 from audit.querysets import ItemQuerySet
-from extraction.errors import SearchError
+from extraction.errors import IndexMissing, SearchError
 from extraction.registry import serving_risk
 from extraction.risk import RiskModel
-from extraction.search import Document, PutFailure, get_engine
+from extraction.search import Document, PutFailure, SearchEngine, get_engine
 from extraction.text import CURRENT_ANALYSIS
 
 CHUNK = 500
@@ -113,6 +113,24 @@ def _verdicts(text_ids: Sequence[int]) -> dict[int, str]:
 # --- indexing -------------------------------------------------------------------------------------------------------
 
 
+def is_lost() -> bool:
+    """Whether items were indexed and the index is not there any more. Raises SearchError where that cannot be asked."""
+    try:
+        get_engine().generation  # noqa: B018  (asked for its error)
+    except IndexMissing:
+        return Item.objects.filter(indexed_version__gt=0).exists()
+    return False
+
+
+def _open_engine() -> SearchEngine:
+    """The engine to put into. Raises IndexMissing where its index was lost: the first item that is put would begin a
+    new one, which answers as if there were nothing else, until it is rebuilt.
+    """
+    if is_lost():
+        raise IndexMissing("The index was lost. It is rebuilt before anything is put into it.")
+    return get_engine()
+
+
 def index_items(ids: Iterable[int]) -> list[PutFailure]:
     """Score where needed, put, and note what the index has. Raises SearchError; the sweeper then mends."""
     return [failure for chunk in _chunks(ids) for failure in _index(chunk).failures]
@@ -137,7 +155,7 @@ def rescore() -> int:
     if serving is None:
         return 0
     version, risk = serving
-    engine, done = get_engine(), 0
+    engine, done = _open_engine(), 0
     for ids in _pages_of(Item.objects.exclude(risk_version=version)):
         before = [replace(document, risk=None) for document in _documents(ids)]
         indexed = score_and_put(before, engine, risk)
@@ -147,10 +165,11 @@ def rescore() -> int:
 
 
 def _index(ids: Sequence[int]) -> Indexed:
-    serving = serving_risk()
-    version, risk = serving if serving else (None, None)
     before = list(_documents(ids))
-    indexed = score_and_put(before, get_engine(), risk)
+    # The model is read only where something is to be scored: a verdict on a scored item is indexed without it.
+    serving = serving_risk() if any(document.risk is None for document in before) else None
+    version, risk = serving if serving else (None, None)
+    indexed = score_and_put(before, _open_engine(), risk)
     _mark(before, indexed, version)
     return indexed
 
@@ -212,7 +231,7 @@ class Feeder:
         chunk = list(_documents(ids))
         self._fed += 1
         if self._fed <= WARM_UP_CHUNKS or _cores() < 2:
-            self._finish(chunk, lambda: score_and_put(chunk, get_engine(), self._risk))
+            self._finish(chunk, lambda: score_and_put(chunk, _open_engine(), self._risk))
             return
         # Where the other process is behind, the scoring is taken off it.
         sent = with_risk(chunk, self._risk) if len(self._flying) == FLYING_CHUNKS - 1 else chunk

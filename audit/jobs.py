@@ -31,10 +31,10 @@ from audit.queueing import enqueue, is_under_way
 from audit.results import run_query
 from audit.services.explorations import claim_run
 from audit.suggesting import is_stale, suggest
-from extraction.errors import SearchError
+from extraction.errors import AnalysisUnknown, IndexMissing, SearchError
 from extraction.registry import serving_row
 from extraction.search import Order, SearchRequest, get_attached, get_engine
-from extraction.text import MatchMode
+from extraction.text import CURRENT_ANALYSIS, MatchMode
 
 logger = logging.getLogger(__name__)
 
@@ -118,14 +118,18 @@ def verify_index() -> None:
     generation = get_engine().generation
     # An attached index is its owner's: nothing is written to it, so nothing of it can differ from the database.
     found = None if get_attached() else indexing.verify()
-    SiteSettings.objects.filter(pk=SiteSettings.load().pk).update(verified_index=generation)
+    _note_verified(generation)
     if found:
         logger.warning("The index differed from the database and was mended: %s", found)
 
 
 def rebuild_index() -> None:
     """Build the index anew beside the old one, then swap; the suggestions go by the new one."""
-    indexing.rebuild(get_engine().analysis)
+    try:
+        analysis = get_engine().analysis
+    except (IndexMissing, AnalysisUnknown):  # lost, or of rules that are gone: both are why somebody rebuilds
+        analysis = CURRENT_ANALYSIS
+    _note_verified(indexing.rebuild(analysis))
     enqueue("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
 
 
@@ -164,8 +168,7 @@ def tick() -> None:
     enqueue("default", "audit.jobs.publish_outbox", job_id="publish-outbox")
     if risk_training.is_refit_due():
         enqueue("data", "audit.jobs.refit_risk", job_id="refit-risk")
-    if _index_is_another():
-        enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
+    _look_after_index()
     if _night_is_due():
         enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")
         enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
@@ -175,14 +178,19 @@ def tick() -> None:
         enqueue("data", "audit.jobs.run_import", import_id, job_id=f"import-{import_id}")
 
 
-def _index_is_another() -> bool:
-    """Whether the index is not the one that was last verified: rebuilt, restored, or lost and begun anew, nearly empty,
-    by the first item that was put since.
-    """
+def _note_verified(generation: str) -> None:
+    SiteSettings.objects.filter(pk=SiteSettings.load().pk).update(verified_index=generation)
+
+
+def _look_after_index() -> None:
+    """Rebuild an index that was lost; verify one that is not the one last verified (restored, or begun anew)."""
     try:
-        return get_engine().generation != SiteSettings.load().verified_index
-    except SearchError:
-        return False
+        if indexing.is_lost():
+            enqueue("data", "audit.jobs.rebuild_index", job_id="rebuild-index")
+        elif get_engine().generation != SiteSettings.load().verified_index:
+            enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
+    except SearchError as error:
+        logger.warning("The index cannot be looked at: %s", error)
 
 
 def _night_is_due() -> bool:

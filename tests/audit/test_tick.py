@@ -28,6 +28,7 @@ from audit.models import (
 )
 from audit.queueing import enqueue
 from audit.services import explore
+from extraction.errors import IndexMissing
 from extraction.models import RiskModel
 from extraction.search import SearchRequest, get_engine
 from extraction.text import MatchMode
@@ -203,9 +204,12 @@ def test_an_index_that_was_lost_is_filled_again(settings, tmp_path):
     Item.objects.update(indexed_version=F("version"))
     jobs.tick()
     work_off("data")
-    settings.SEARCH_FILE = tmp_path / "another.sqlite3"  # the first item that is put begins a new one
+    settings.SEARCH_FILE = tmp_path / "gone.sqlite3"
     jobs.index_item(make_item("forged diploma by post").pk)
+    with pytest.raises(IndexMissing):  # and no new one with a single item in it
+        get_engine().search(SearchRequest(text="forged diploma", mode=MatchMode.PHRASE))
     jobs.tick()
+    work_off("data")
     work_off("data")
     assert get_engine().search(SearchRequest(text="forged diploma", mode=MatchMode.PHRASE)).counts.live == 3
     jobs.tick()
@@ -220,6 +224,19 @@ def test_expired_exports_lose_their_files(auditor):
     jobs.tick()
     export.refresh_from_db()
     assert not export.file
+
+
+def test_an_index_begun_anew_is_verified_once(settings, tmp_path):
+    make_indexed("forged diploma cheap")
+    Item.objects.update(indexed_version=F("version"))
+    settings.SEARCH_FILE = tmp_path / "another.sqlite3"
+    get_engine().put([])
+    get_engine().rebuild([])
+    jobs.tick()
+    work_off("data")
+    assert get_engine().search(SearchRequest(text="forged diploma", mode=MatchMode.PHRASE)).counts.live == 1
+    jobs.tick()
+    assert "verify-index" not in waiting("data")
 
 
 def test_every_tick_publishes_what_was_recorded():

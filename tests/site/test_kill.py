@@ -3,6 +3,7 @@
 One installation for the file, walked over HTTP as a browser without script does; each test takes a report of its own.
 """
 
+import fcntl
 import os
 import re
 import signal
@@ -283,11 +284,13 @@ def test_a_search_index_that_is_away_is_said_and_run_again(site):
     report = site.confirmed_report()
     until(lambda: not site.value("SELECT count(*) FROM audit_item WHERE version <> indexed_version"), "index is behind")
     link = site.installation.var / "search.sqlite3"
-    link.rename(link.with_suffix(".away"))
-    exploration = site.run(report, "forged diploma")
-    until(lambda: site.state_of(exploration) == "failed", "the exploration did not fail")
-    assert "index" in site.browser.get(exploration)[1]
-    link.with_suffix(".away").rename(link)
+    with link.with_name("search.sqlite3.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # nor does a tick rebuild it meanwhile
+        link.rename(link.with_suffix(".away"))
+        exploration = site.run(report, "forged diploma")
+        until(lambda: site.state_of(exploration) == "failed", "the exploration did not fail")
+        assert "index" in site.browser.get(exploration)[1]
+        link.with_suffix(".away").rename(link)
     site.browser.insist(f"{exploration}again/")
     site.wait_for_end(exploration)
 
