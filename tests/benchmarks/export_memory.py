@@ -6,6 +6,8 @@ format, and prints rows a second and the peak memory of that process (MB) as JSO
 
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -105,21 +107,26 @@ def measure(count: int, formats: list[str], part: int = 0) -> list[dict[str, obj
             for since in [(filled - timedelta(seconds=part)).isoformat(), ""] if part else [""]:
                 command = ["-m", "tests.benchmarks.export_memory", "export", kind, f"{folder}/out", since]
                 began = time.monotonic()
-                peak_mb = _python(command, environment)
+                peak_mb = float(_python(command, environment))
                 seconds = time.monotonic() - began
                 rows = json.loads(Path(f"{folder}/out/flat.v1.{kind}.manifest.json").read_text())["rows"]
                 figures.append({"format": kind, "rows": rows, "rows_a_second": rows / seconds, "peak_mb": peak_mb})
     return figures
 
 
-def _python(arguments: list[str], environment: dict[str, str]) -> float:
-    """Run to the end; the peak memory of that process in MB."""
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    _pid, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{arguments} ended with status {status}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit / 2**20
+def _python(arguments: list[str], environment: dict[str, str]) -> str:
+    """Run to the end; the last line that it said."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.rpartition("\n")[2] or "0"
+
+
+def _peak_mb() -> float:
+    """Most memory that this process held. Linux's `ru_maxrss` would count that of the process that started it too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main(arguments: list[str]) -> None:
@@ -133,6 +140,7 @@ def main(arguments: list[str]) -> None:
         fill(int(arguments[1]))
     else:
         export(*arguments[1:])
+        sys.stdout.write(f"\n{_peak_mb()}")
 
 
 if __name__ == "__main__":
