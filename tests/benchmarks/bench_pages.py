@@ -161,8 +161,8 @@ def make_reports(count: int, user: User) -> None:
 
 
 def make_explorations(count: int, items: int, user: User, rng: np.random.Generator) -> None:
-    """Each of one busy report: four queries with fifty exposures each, two in three of them judged."""
-    now = timezone.now()
+    """Each of one busy report: four queries with fifty exposures each, two in three of them judged, a month ago."""
+    now = timezone.now() - timedelta(days=30)
     version = PolicyVersion.objects.get()
     for start in range(0, count, 100):
         ids = range(start + 1, start + 101)
@@ -185,6 +185,7 @@ def make_explorations(count: int, items: int, user: User, rng: np.random.Generat
                 text=PHRASES[number - 1],
                 arm="visible",
                 user=user,
+                at=now,
             )
             for pk, number, row in places
         )
@@ -235,6 +236,7 @@ def make_explorations(count: int, items: int, user: User, rng: np.random.Generat
                 verdict="toxic" if text % 2 else "normal",
                 exposure=one,
                 user=user,
+                at=now,
             )
             for text, one in by_text.items()
         )
