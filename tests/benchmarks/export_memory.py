@@ -125,7 +125,7 @@ def _peak_mb() -> float:
     """Most memory that this process held. Linux's `ru_maxrss` would count that of the process that started it too."""
     status = Path("/proc/self/status")
     if status.exists():
-        return int(re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)[1]) / 1024
+        return int(re.findall(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
