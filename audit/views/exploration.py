@@ -2,6 +2,7 @@
 
 import uuid
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -169,6 +170,12 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
+def _looked_at(request: RoleRequest) -> int:
+    """The query whose results the swapped page shows, 0 for all: what follows from a verdict keeps to it."""
+    asked = parse_qs(urlsplit(request.htmx.current_url or "").query)
+    return _number(asked.get("query", [""])[0])
+
+
 def _shown(request: RoleRequest, exploration: Exploration) -> ExplorationPage:
     return ExplorationPage(
         exploration,
@@ -226,7 +233,7 @@ def _judged(
             return render(request, "audit/exploration.html", _context(page) | {"notice": sentence}, status=status)
         anchor = f"exposure-{exposure.position}"
         return see_other("audit:exploration", exploration.public_id, query=f"page={exposure.page}", anchor=anchor)
-    page = ExplorationPage(exploration, request.user, page=exposure.page)
+    page = ExplorationPage(exploration, request.user, page=exposure.page, query=_looked_at(request))
     row = page.row_at(exposure.position)
     if row is None:
         raise Http404

@@ -129,6 +129,14 @@ def test_a_verdict_is_saved_and_shown_everywhere(exploration: Exploration, post:
     assert Judgment.objects.get().duration_ms == 900
 
 
+def test_a_verdict_among_the_results_of_one_query_stays_there(client: Client, exploration: Exploration) -> None:
+    exposure = exposures_of(exploration)[0]
+    headers = HTMX | {"HX-Current-URL": f"http://testserver/explorations/{exploration.public_id}/?query=2"}
+    data = {"key": str(uuid.uuid4()), "verdict": "normal"}
+    response = client.post(reverse("audit:judge", args=place(exposure)), data, headers=headers)
+    assert "Results of “stamp”" in response.content.decode()
+
+
 def test_a_verdict_without_script_leads_back_to_its_row(
     exploration: Exploration, post: Callable[..., HttpResponse]
 ) -> None:

@@ -101,6 +101,22 @@ def test_a_phrase_marked_with_the_pointer_becomes_a_query(
     assert (decision.span_start, decision.span_end) == (REPORTED.find("先看样后付款"), len(REPORTED))
 
 
+def test_working_renews_the_lease_and_only_working(
+    confirmed: Report, auditor: User, open_browser: Callable[..., Page]
+) -> None:
+    page = open_browser(auditor)
+    beats: list[str] = []
+    page.on("request", lambda request: beats.append(request.url) if request.url.endswith("/heartbeat/") else None)
+    page.clock.install()
+    page.goto(f"/reports/{confirmed.public_id}/")
+    page.clock.fast_forward(90_000)
+    assert not beats
+    with page.expect_response("**/heartbeat/"):
+        page.keyboard.press("j")
+    page.keyboard.press("k")
+    assert len(beats) == 1
+
+
 def test_letters_do_nothing_where_the_account_switched_them_off(
     confirmed: Report, auditor: User, open_browser: Callable[..., Page]
 ) -> None:
