@@ -16,7 +16,7 @@ from rest_framework_api_key.models import APIKey
 from audit import admin_imports, models
 from audit.admin_base import ModelAdmin, ReadOnlyAdmin, StackedInline
 from audit.outbox.webhooks import new_secret
-from audit.queueing import enqueue
+from audit.queueing import enqueue, enqueue_after_commit
 from extraction.models import RiskModel, RiskPromotion
 from extraction.registry import NothingToRollBack, ServesNoMore, promote_risk, rollback_risk, serving_row
 
@@ -52,6 +52,11 @@ class PolicyAdmin(ModelAdmin):
     list_display = ("name", "key")
     prepopulated_fields = {"key": ("name",)}
     inlines = (PolicyVersionInline,)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """A new wording makes the stored suggestions of its reports stale."""
+        super().save_related(request, form, formsets, change)
+        enqueue_after_commit("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
 
 
 @admin.register(models.SiteSettings)
@@ -192,7 +197,12 @@ class RiskModelAdmin(ReadOnlyAdmin):
 
     @admin.display(boolean=True)
     def serves(self, model: RiskModel) -> bool:
-        return model == serving_row()
+        return model.pk == getattr(model, "serving_id", None)
+
+    def get_queryset(self, request: HttpRequest) -> db.QuerySet[RiskModel]:
+        rows: db.QuerySet[RiskModel] = super().get_queryset(request)
+        newest = RiskPromotion.objects.order_by("-id").values("model_id")[:1]
+        return rows.annotate(serving_id=db.Subquery(newest))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, {**(extra_context or {}), "serving": serving_row()})

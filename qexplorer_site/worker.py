@@ -12,16 +12,20 @@ from rq import Worker as ForkingWorker
 
 from qexplorer_site.processes import end_with_parent
 
+_PRELOADED = ("audit.jobs", "sklearn.feature_extraction", "sklearn.linear_model", "sklearn.preprocessing")
+
 
 class Worker(ForkingWorker):
     """Ties every process that it forks (the one of a job, the one of the scheduler) to itself.
 
-    It imports the jobs before the first one comes: else each fork would, which takes longer than most jobs.
+    It imports the jobs, and what they score with, before the first one comes: else each fork would, which takes longer
+    than most jobs.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        import_module("audit.jobs")
+        for name in _PRELOADED:
+            import_module(name)
         os.register_at_fork(after_in_child=_end_at_once_with_parent)
 
 

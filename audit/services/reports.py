@@ -23,6 +23,7 @@ from audit.models import (
     SiteSettings,
     Verdict,
 )
+from audit.queueing import enqueue_after_commit
 from audit.services.errors import Conflict, Invalid, NotHeld
 from audit.services.once import record_request
 from audit.verdicts import lock_item, record_verdict
@@ -68,6 +69,8 @@ def release(*, report: Report, user: User, key: uuid.UUID, at: datetime | None =
     hold(report, user)
     Report.objects.filter(pk=report.pk).update(status=ReportStatus.WAITING, claimed_by=None, lease_until=None)
     _event(report, ReportEventKind.RELEASED, user, at)
+    if at is None:  # what was rejected or taken back meanwhile makes the stored suggestions stale
+        enqueue_after_commit("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
     report.refresh_from_db()
     return report
 

@@ -104,3 +104,10 @@ def test_a_get_changes_nothing(client):
 def test_a_new_webhook_endpoint_is_offered_a_secret(client):
     page = client.get(reverse("admin:audit_webhookendpoint_add")).content.decode()
     assert 'value="whsec_' in page
+
+
+def test_the_serving_risk_model_is_marked_without_a_query_a_row(client, django_assert_max_num_queries):
+    two_risk_models()
+    with django_assert_max_num_queries(12):
+        page = client.get(reverse("admin:extraction_riskmodel_changelist")).content.decode()
+    assert page.count("icon-yes") == 1

@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from django_rq import get_queue
 
 from audit.models import (
     Arm,
@@ -214,3 +215,11 @@ def test_own_first_hides_the_suggestions_until_revealed(auditor):
 def test_suggestions_are_hidden_before_the_text_is_judged(auditor):
     report = claim(report=make_report(), user=auditor, key=key())
     assert not report.shows_suggestions
+
+
+def test_a_released_report_gets_fresh_suggestions_where_its_own_are_stale(auditor, django_capture_on_commit_callbacks):
+    get_queue("suggest").empty()
+    report = confirm(make_report(), auditor)
+    with django_capture_on_commit_callbacks(execute=True):
+        release(report=report, user=auditor, key=key())
+    assert "refresh-suggestions" in get_queue("suggest").job_ids
