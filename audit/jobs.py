@@ -126,7 +126,7 @@ def verify_index() -> None:
 def rebuild_index() -> None:
     """Build the index anew beside the old one, then swap; the suggestions go by the new one."""
     try:
-        analysis = get_engine().analysis
+        analysis = get_engine().analysis.partition("+")[0]  # the rules, with the table of folds as it is now
     except (IndexMissing, AnalysisUnknown):  # lost, or of rules that are gone: both are why somebody rebuilds
         analysis = CURRENT_ANALYSIS
     _note_verified(indexing.rebuild(analysis))
