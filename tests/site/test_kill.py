@@ -136,17 +136,19 @@ class Site:
 
     def kill(self, *words: str) -> None:
         """kill -9 every process of the installation whose command has one of the words, with its children."""
-        listing = subprocess.run(["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=True).stdout
-        tree = self.installation.tree()
-        found = {
-            int(pid)
-            for pid, command in re.findall(r"^ *(\d+) (.*)$", listing, re.MULTILINE)
-            if any(word in command for word in words)
-        } & tree
-        assert found, f"no process with {words}"
+        until(lambda: self.processes(*words), f"no process with {words}")  # one that was killed before starts again
+        found = self.processes(*words)
         for pid in found | descendants(found):
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
+
+    def processes(self, *words: str) -> set[int]:
+        listing = subprocess.run(["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=True).stdout
+        return {
+            int(pid)
+            for pid, command in re.findall(r"^ *(\d+) (.*)$", listing, re.MULTILINE)
+            if any(word in command for word in words)
+        } & self.installation.tree()
 
     def confirmed_report(self) -> str:
         """The address of a report that was taken and judged toxic."""
