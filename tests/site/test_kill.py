@@ -136,14 +136,14 @@ class Site:
 
     def kill(self, *words: str) -> None:
         """kill -9 every process of the installation whose command has one of the words, with its children."""
-        until(lambda: self.processes(*words), f"no process with {words}")  # one that was killed before starts again
+        until(lambda: bool(self.processes(*words)), f"no process with {words}")  # a killed one starts again
         found = self.processes(*words)
         for pid in found | descendants(found):
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
 
     def processes(self, *words: str) -> set[int]:
-        listing = subprocess.run(["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=True).stdout
+        listing = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
         return {
             int(pid)
             for pid, command in re.findall(r"^ *(\d+) (.*)$", listing, re.MULTILINE)

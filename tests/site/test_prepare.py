@@ -37,7 +37,7 @@ def test_site_with_logins_gets_none(auditor, capsys):
 
 
 def test_static_files_are_collected_again_only_when_one_changed(settings, tmp_path, monkeypatch):
-    runs: list[str] = []
+    runs = []
     settings.STATIC_ROOT = tmp_path
     monkeypatch.setattr(prepare, "call_command", lambda name, **options: runs.append(name))
     monkeypatch.setattr(prepare, "_static_files", lambda: ["a.css 1 1"])
@@ -55,7 +55,7 @@ def test_every_static_file_counts():
 
 
 def test_missing_index_is_built(monkeypatch):
-    built: list[bool] = []
+    built = []
     monkeypatch.setattr("extraction.search.get_engine", lambda: Engine(IndexMissing("none")))
     monkeypatch.setattr("audit.indexing.rebuild", lambda: built.append(True))
     prepare.build_missing_index()

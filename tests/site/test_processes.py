@@ -22,7 +22,7 @@ PARENT = [
 
 @pytest.fixture
 def spawn():
-    started: list[subprocess.Popen[str]] = []
+    started = []
 
     def start(command: list[str], *, says: bool = False, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE if says else None, text=True, **options)
