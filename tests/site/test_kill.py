@@ -143,10 +143,11 @@ class Site:
                 os.kill(pid, signal.SIGKILL)
 
     def processes(self, *words: str) -> set[int]:
-        listing = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
+        listing = ["ps", "-axww", "-o", "pid=,command="]  # -ww: whole commands, however narrow COLUMNS says it is
+        output = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
         return {
             int(pid)
-            for pid, command in re.findall(r"^ *(\d+) (.*)$", listing, re.MULTILINE)
+            for pid, command in re.findall(r"^ *(\d+) (.*)$", output, re.MULTILINE)
             if any(word in command for word in words)
         } & self.installation.tree()
 
