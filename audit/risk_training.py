@@ -24,7 +24,8 @@ from scipy.sparse import csr_matrix
 
 from audit.models import Item, ItemText, Judgment, Report, SiteSettings, StandingVerdict, Verdict
 from extraction import risk
-from extraction.models import RiskModel, store_artifact
+from extraction.artifacts import store_artifact
+from extraction.models import RiskModel
 from extraction.registry import promote_risk, serving_risk, serving_row
 from extraction.search import get_attached, get_engine
 from extraction.text import Analysis, get_analysis

@@ -10,7 +10,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from extraction import risk
-from extraction.models import RiskModel, RiskPromotion, artifact_name
+from extraction.artifacts import artifact_name
+from extraction.models import RiskModel, RiskPromotion
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from audit.models.items import Arm, Item, ItemText, PolicyVersion, Report
 from audit.querysets import DecisionQuerySet, JudgmentQuerySet, SuggestionQuerySet
+from extraction.models import Adapter, AdapterRole
 
 
 class QuerySource(models.TextChoices):
@@ -57,6 +58,27 @@ class Forecast(models.Model):
         abstract = True
 
 
+class Generation(models.Model):
+    """The queries that an adapter proposes for a text, written ahead of the auditor. Append-only.
+
+    `spans` is [[start, end, confidence], …], best first, in code points of the text: no text stands here. A shadow's
+    rows are shown to nobody.
+    """
+
+    item_text = models.ForeignKey(ItemText, on_delete=models.PROTECT, related_name="generations")
+    adapter = models.ForeignKey(Adapter, on_delete=models.PROTECT, related_name="+")
+    spans = models.JSONField()
+    took_ms = models.FloatField(help_text="Its share of the time that its batch took.")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["item_text", "adapter"], name="generation_once")]
+
+    def __str__(self) -> str:
+        return f"{len(self.spans)} queries of {self.adapter_id} for text {self.item_text_id}"
+
+
 class SuggestionBatch(models.Model):
     """The suggestions that one suggester computed for a report at one moment. A refresh writes a new batch."""
 
@@ -67,6 +89,10 @@ class SuggestionBatch(models.Model):
     suggester_version = models.CharField(max_length=60)
     index_generation = models.CharField(max_length=120)
     tried = models.PositiveIntegerField(default=0, help_text="Phrases tried on the index.")
+    adapter = models.ForeignKey(
+        Adapter, on_delete=models.PROTECT, null=True, blank=True, related_name="+", help_text="Whose queries are in it."
+    )
+    adapter_role = models.CharField(max_length=10, choices=AdapterRole, blank=True)
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -75,6 +101,12 @@ class SuggestionBatch(models.Model):
 
     def __str__(self) -> str:
         return f"batch {self.pk} of report {self.report_id}"
+
+
+class Proposer(models.TextChoices):
+    SEARCH = "search", _("search")
+    MODEL = "model", _("language model")
+    BOTH = "both", _("search and language model")
 
 
 class Suggestion(Forecast):
@@ -93,6 +125,10 @@ class Suggestion(Forecast):
     rank = models.PositiveIntegerField()
     estimate = models.FloatField()
     novelty = models.FloatField()
+    proposer = models.CharField(max_length=6, choices=Proposer, default=Proposer.SEARCH)
+    confidence = models.FloatField(
+        null=True, blank=True, help_text="Mean log-probability of its tokens under the adapter, nats."
+    )
 
     objects = SuggestionQuerySet.as_manager()
 
@@ -264,6 +300,27 @@ class Exposure(models.Model):
         return f"run {self.run_id} rank {self.rank}"
 
 
+class PoolItem(models.Model):
+    """A text that two adapters' queries found and nobody judged yet: to be judged, with its source hidden.
+
+    `pool` names the evaluation that needs it. Texts are shown in the order of `position`, which is random.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    pool = models.CharField(max_length=60)
+    item_text = models.ForeignKey(ItemText, on_delete=models.PROTECT, related_name="pool_items")
+    policy_version = models.ForeignKey(PolicyVersion, on_delete=models.PROTECT, related_name="+")
+    position = models.PositiveIntegerField()
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["pool", "position"]
+        constraints = [models.UniqueConstraint(fields=["pool", "item_text"], name="pool_item_once")]
+
+    def __str__(self) -> str:
+        return f"{self.pool} {self.position}"
+
+
 class Verdict(models.TextChoices):
     TOXIC = "toxic", _("toxic")
     NORMAL = "normal", _("normal")
@@ -273,7 +330,8 @@ class Verdict(models.TextChoices):
 class Judgment(models.Model):
     """One person's verdict on an item text under a policy version. Append-only; an undo is a row that `undoes` one.
 
-    It names what it was made on: an exposure, or the report itself when the reported text was judged.
+    It names what it was made on: an exposure, the report itself when the reported text was judged, or the place in a
+    pool of an evaluation.
     """
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -283,6 +341,7 @@ class Judgment(models.Model):
     undoes = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="undone_by")
     exposure = models.ForeignKey(Exposure, on_delete=models.PROTECT, null=True, blank=True, related_name="judgments")
     report = models.ForeignKey(Report, on_delete=models.PROTECT, null=True, blank=True, related_name="judgments")
+    pool_item = models.ForeignKey(PoolItem, on_delete=models.PROTECT, null=True, blank=True, related_name="judgments")
     reason = models.TextField(blank=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="judgments")
     at = models.DateTimeField(default=timezone.now)
@@ -298,9 +357,10 @@ class Judgment(models.Model):
                 name="a_judgment_has_a_verdict_or_undoes_one",
             ),
             models.CheckConstraint(
-                condition=Q(exposure__isnull=True, report__isnull=False)
-                | Q(exposure__isnull=False, report__isnull=True),
-                name="a_judgment_names_an_exposure_or_a_report",
+                condition=Q(exposure__isnull=True, report__isnull=False, pool_item__isnull=True)
+                | Q(exposure__isnull=False, report__isnull=True, pool_item__isnull=True)
+                | Q(exposure__isnull=True, report__isnull=True, pool_item__isnull=False),
+                name="a_judgment_names_what_it_was_made_on",
             ),
         ]
         indexes = [

@@ -10,7 +10,11 @@ from tests.factories import make_report_event
 
 pytestmark = pytest.mark.django_db
 
-APPEND_ONLY = import_module("audit.migrations.0002_append_only").APPEND_ONLY
+APPEND_ONLY = [
+    label
+    for migration in ("0002_append_only", "0008_append_only_again")
+    for label in import_module(f"audit.migrations.{migration}").APPEND_ONLY
+]
 
 
 @pytest.mark.parametrize("label", APPEND_ONLY)

@@ -11,8 +11,9 @@ import pytest
 
 from audit import indexing
 from audit.models import Item, ItemState
+from extraction.artifacts import store_artifact
 from extraction.errors import SearchUnavailable
-from extraction.models import RiskModel, RiskPromotion, store_artifact
+from extraction.models import RiskModel, RiskPromotion
 from extraction.risk import dumps, fit
 from extraction.search import Document, SearchEngine, SearchRequest, get_engine
 from extraction.text import MatchMode

@@ -126,7 +126,8 @@ def _serve_a_risk_model() -> None:
     """A model of the size that a site has after its first days: two thousand texts, the disguised contacts toxic."""
     import hashlib
 
-    from extraction.models import RiskModel, store_artifact
+    from extraction.artifacts import store_artifact
+    from extraction.models import RiskModel
     from extraction.registry import promote_risk
     from extraction.risk import dumps, fit
 

@@ -8,7 +8,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from extraction import registry, risk
-from extraction.models import RiskModel, RiskPromotion, artifact_name, store_artifact
+from extraction.artifacts import artifact_name, store_artifact
+from extraction.models import RiskModel, RiskPromotion
 
 pytestmark = pytest.mark.django_db
 
