@@ -1,6 +1,6 @@
 """How long the server takes for the report page and the results page at 100 k reports and 1 M exposures. A script:
 
-    QX_VAR_DIR=/tmp/bench-pages QX_SECRET_KEY=bench python tests/benchmarks/bench_pages.py
+    QX_VAR_DIR=/tmp/bench-pages QX_SECRET_KEY=bench QX_LOG_LEVEL=ERROR python tests/benchmarks/bench_pages.py
 
 The first run fills the database of that folder (a few minutes); later runs measure alone. Each page is asked for
 through the test client, so that middleware, session, permissions, queries and rendering all count.
@@ -307,7 +307,8 @@ def main() -> None:
     if "audit_exposure" not in tables or not Exposure.objects.exists():
         fill(options.reports, options.explorations, options.items)
     print(f"{Report.objects.count():,} reports, {Exposure.objects.count():,} exposures")  # noqa: T201
-    client = Client()
+    call_command("collectstatic", verbosity=0, interactive=False)
+    client = Client(SERVER_NAME="localhost")
     client.force_login(User.objects.get(username="bench"))
     reports = dict(Report.objects.filter(status="exploring").values_list("pk", "public_id"))
     explorations = dict(Exploration.objects.values_list("pk", "public_id"))
