@@ -1,0 +1,58 @@
+"""One graphics card for two: a training asks for it, inference leaves it and comes back when the training has ended.
+
+Two files in the `var` folder, locked with flock: the kernel lets go of them when their process dies, however it dies.
+
+- `WANTED` is held by the training from the moment it asks until it ends. Inference looks at it before each batch and
+  does not begin while somebody holds it.
+- `HELD` is held by whoever has a model on the card: inference while one is loaded, the training while it runs.
+
+So a training takes WANTED, then waits for HELD; inference lets go of HELD as soon as it sees WANTED taken.
+"""
+
+import fcntl
+from types import TracebackType
+from typing import IO, Self
+
+from django.conf import settings
+
+WANTED = "card.wanted"
+HELD = "card.lock"
+
+
+class CardLock:
+    """One of the two files; each object is one holder, also within one process."""
+
+    def __init__(self, name: str) -> None:
+        self._path = settings.VAR_DIR / "run" / name
+        self._file: IO[bytes] | None = None
+
+    def take(self) -> bool:
+        """Take it now, or False where somebody else has it. Taking twice is taking once."""
+        if self._file is not None:
+            return True
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+
+def is_card_wanted() -> bool:
+    """Whether a training asks for the card or has it."""
+    with CardLock(WANTED) as probe:
+        return not probe.take()
