@@ -86,7 +86,7 @@ class SuggestionBatch(models.Model):
     item_text = models.ForeignKey(ItemText, on_delete=models.PROTECT, related_name="+")
     policy_version = models.ForeignKey(PolicyVersion, on_delete=models.PROTECT, related_name="+")
     suggester = models.CharField(max_length=60)
-    suggester_version = models.CharField(max_length=60)
+    suggester_version = models.CharField(max_length=80, help_text="Risk model, and adapter where one proposed.")
     index_generation = models.CharField(max_length=120)
     tried = models.PositiveIntegerField(default=0, help_text="Phrases tried on the index.")
     adapter = models.ForeignKey(
