@@ -29,11 +29,23 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Pool',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=60, unique=True)),
+                ('opened', models.DateTimeField(default=django.utils.timezone.now)),
+                ('closed', models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                'ordering': ['id'],
+            },
+        ),
+        migrations.CreateModel(
             name='PoolItem',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('pool', models.CharField(max_length=60)),
+                ('pool', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='items', to='audit.pool')),
                 ('position', models.PositiveIntegerField()),
                 ('at', models.DateTimeField(default=django.utils.timezone.now)),
             ],

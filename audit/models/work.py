@@ -300,14 +300,31 @@ class Exposure(models.Model):
         return f"run {self.run_id} rank {self.rank}"
 
 
+class Pool(models.Model):
+    """A judging task: texts that an evaluation needs judged before its figures say anything.
+
+    open → closed, when enough of it is judged or another evaluation took its place: the rest is then not asked for.
+    """
+
+    name = models.CharField(max_length=60, unique=True)
+    opened = models.DateTimeField(default=timezone.now)
+    closed = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class PoolItem(models.Model):
     """A text that two adapters' queries found and nobody judged yet: to be judged, with its source hidden.
 
-    `pool` names the evaluation that needs it. Texts are shown in the order of `position`, which is random.
+    Append-only. Texts are shown in the order of `position`, which is random.
     """
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    pool = models.CharField(max_length=60)
+    pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="items")
     item_text = models.ForeignKey(ItemText, on_delete=models.PROTECT, related_name="pool_items")
     policy_version = models.ForeignKey(PolicyVersion, on_delete=models.PROTECT, related_name="+")
     position = models.PositiveIntegerField()
