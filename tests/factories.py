@@ -23,6 +23,7 @@ from audit.models import (
     Item,
     ItemState,
     ItemText,
+    JobState,
     Judgment,
     OutboxEvent,
     OutboxPublication,
@@ -44,7 +45,10 @@ from audit.models import (
     SuggestionBatch,
     Verdict,
 )
+from extraction.models import Adapter, AdapterKind, AdapterPromotion, BaseModel
 from extraction.text import CURRENT_ANALYSIS, MatchMode, detect_language, get_analysis
+from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, GateVerdict, Run
+from training.models import RunState as TrainingState
 
 _numbers = count(1)
 
@@ -361,6 +365,102 @@ def make_outbox_event(*, item: Item | None = None, sequence: int | None = None, 
     if sequence is not None:
         OutboxPublication.objects.create(sequence=sequence, event=event)
     return event
+
+
+def make_digest(of: object = "") -> str:
+    """A digest that nothing in the storage has: of this, else one of its own."""
+    return sha256(f"{of or next(_numbers)}".encode()).hexdigest()
+
+
+def make_base(name: str = "", **kwargs: Any) -> BaseModel:
+    """A base model's row; its files are not in the storage."""
+    values: dict[str, Any] = {
+        "digest": make_digest(),
+        "weights_hash": make_digest(),
+        "tokenizer_hash": make_digest("tokenizer"),
+        "template_hash": make_digest("template"),
+        "prompt_version": "zh-1",
+        "parameters": 405_120,
+        "profile": "tiny",
+    }
+    return BaseModel.objects.create(name=name or f"tiny-{next(_numbers)}", **(values | kwargs))
+
+
+def make_adapter(name: str = "", *, base: BaseModel | None = None, **kwargs: Any) -> Adapter:
+    """An SFT adapter's row; its weights are not in the storage."""
+    base = base or make_base()
+    values: dict[str, Any] = {
+        "kind": AdapterKind.SFT,
+        "digest": make_digest(),
+        "tokenizer_hash": base.tokenizer_hash,
+        "template_hash": base.template_hash,
+        "prompt_version": base.prompt_version,
+    }
+    values |= kwargs
+    return Adapter.objects.create(name=name or f"{values['kind']}-{next(_numbers)}", base=base, **values)
+
+
+def make_promotion(*, adapter: Adapter | None = None, **kwargs: Any) -> AdapterPromotion:
+    """An adapter takes a role: it serves, where no other role is given."""
+    return AdapterPromotion.objects.create(adapter=adapter or make_adapter(), **kwargs)
+
+
+def make_evaluation_set(name: str = "", *, reports: list[Report] | None = None, **kwargs: Any) -> EvaluationSet:
+    """A frozen set of these reports."""
+    values: dict[str, Any] = {
+        "cutoff": timezone.now() - timedelta(days=1),
+        "reports": [[report.pk, report.item_text_id] for report in reports or []],
+        "clusters": [],
+        "items": 0,
+        "digest": make_digest(),
+    }
+    return EvaluationSet.objects.create(name=name or f"test-{next(_numbers)}", **(values | kwargs))
+
+
+def make_dataset(name: str = "", **kwargs: Any) -> Dataset:
+    """A finished build of D; its rows are not in the storage."""
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "kind": DatasetKind.SFT,
+        "state": JobState.DONE,
+        "until": now,
+        "rows_in": 120,
+        "rows_out": 96,
+        "dropped": {"too_long": 20, "too_short": 4},
+        "card": {"shares": {"own": 0.6, "accepted": 0.4}},
+        "digest": make_digest(),
+        "finished": now,
+    }
+    values |= kwargs
+    return Dataset.objects.create(name=name or f"{values['kind']}-{next(_numbers)}", **values)
+
+
+def make_learning_run(*, dataset: Dataset | None = None, **kwargs: Any) -> Run:
+    """A training run that is over and made an adapter; with another state it has none, unless one is given."""
+    now = timezone.now()
+    values: dict[str, Any] = {"kind": AdapterKind.SFT, "recipe": "small", "config": {}, "state": TrainingState.DONE}
+    values |= kwargs
+    if "base" not in values:
+        values["base"] = values["adapter"].base if values.get("adapter") else make_base()
+    if values["state"] == TrainingState.DONE:
+        values.setdefault("adapter", make_adapter(base=values["base"], kind=values["kind"]))
+        values |= {"step": 40, "max_steps": 40} | kwargs
+        values.setdefault("started", now - timedelta(minutes=2))
+        values.setdefault("finished", now)
+    return Run.objects.create(dataset=dataset or make_dataset(), **values)
+
+
+def make_evaluation(*, adapter: Adapter | None = None, **kwargs: Any) -> Evaluation:
+    """An evaluation that is over and that the gate passed; its figures are whatever the test gives."""
+    values: dict[str, Any] = {
+        "state": JobState.DONE,
+        "verdict": GateVerdict.PASSES,
+        "finished": timezone.now(),
+    }
+    values |= kwargs
+    if "evaluation_set" not in values:
+        values["evaluation_set"] = make_evaluation_set()
+    return Evaluation.objects.create(adapter=adapter or make_adapter(), **values)
 
 
 def make_key() -> uuid.UUID:
