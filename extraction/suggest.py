@@ -8,6 +8,9 @@ review. On labelled corpora that finds more toxic items for the same review effo
 The steps, one function each:
 
 1. `candidates`: short n-grams of the text, verbatim, the 40 most promising by the risk weights inside them.
+   `proposed_candidates`: the phrases of the text that an LLM adapter proposed, where one is at work. `merge` makes one
+   list; nothing after it depends on who proposed. The adapter's log-probability stays beside its phrase and orders
+   nothing: as a factor of s(q) it only lost (docs/experiments.md).
 2. `try_on_index`: one batch of searches; a trial keeps figures and ids, no text, and logs no exposure.
 3. `propose`: s(q) = sum of r(d) over the unseen of the first 100 / (n + 1), n = how many those are; the best goes
    first, its results count as seen, the others are scored again (lazy greedy). The 1 keeps a phrase with a single lucky
@@ -25,7 +28,7 @@ The report's own item is in the index and matches each of its phrases: callers p
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -42,6 +45,8 @@ CHARACTER_LENGTHS = range(2, 5)  # up to 10 was no better in any measurement, an
 WORD_LENGTHS = range(1, 6)
 FIRST = 100
 MASK = "*"
+LONGEST = 200
+"""Code points; no longer phrase is a query."""
 PRIOR = 1.0
 PROPOSAL_LIMIT = 8
 QUERIES_PER_REPORT = 3
@@ -71,6 +76,10 @@ class Candidate:
     mode: MatchMode
     weight: float
     """v(q): sum of the risk weights of the 1-4-grams inside / sqrt(tokens); 0 without a risk model."""
+    by_search: bool = True
+    """Whether it is one of the n-grams that `search` tries."""
+    confidence: float | None = None
+    """Mean log-probability of its tokens under the adapter that proposed it, nats; None where no adapter did."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +136,46 @@ def candidates(
     for window, value in sorted(valued, key=lambda pair: (pair[1].is_foreign, -pair[1].weight)):
         if len(found) == limit:
             break
-        key = " ".join(token.text for token in spans[window.first : window.last + 1])
+        key = _key(spans, window)
         if key not in found:
             start, end = spans[window.first].start, spans[window.last].end
             found[key] = Candidate(text[start:end], start, end, key, MatchMode.PHRASE, value.weight)
     return list(found.values())
+
+
+def proposed_candidates(text: str, spans: Iterable[tuple[int, int, float]], *, analysis: Analysis) -> list[Candidate]:
+    """The phrases that an adapter proposed, as candidates, in its order, distinct after normalisation.
+
+    `spans` are (start, end, mean log-probability), in code points of the raw text. Each shrinks to the tokens that lie
+    whole inside it, because the engine matches whole tokens; one without any, with a masked value or longer than
+    `LONGEST` is left out.
+    """
+    tokens = analysis.spans(text, MatchMode.PHRASE)
+    found: dict[str, Candidate] = {}
+    for start, end, confidence in spans:
+        inside = [index for index, token in enumerate(tokens) if start <= token.start and token.end <= end]
+        if not inside:
+            continue
+        window = _Window(inside[0], len(inside))
+        raw = _raw(text, tokens, window)
+        if MASK in raw or len(raw) > LONGEST or not _is_whole(tokens, window):
+            continue
+        key = _key(tokens, window)
+        place = tokens[window.first].start
+        candidate = Candidate(raw, place, place + len(raw), key, MatchMode.PHRASE, weight=0.0)
+        found.setdefault(key, replace(candidate, by_search=False, confidence=confidence))
+    return list(found.values())
+
+
+def merge(ngrams: Sequence[Candidate], proposed: Sequence[Candidate]) -> list[Candidate]:
+    """One list for the index. A phrase that both propose (equal after normalisation) stands once, where `search` found
+    it, with the adapter's confidence.
+    """
+    merged = {candidate.key: candidate for candidate in ngrams}
+    for candidate in proposed:
+        same = merged.get(candidate.key)
+        merged[candidate.key] = replace(same, confidence=candidate.confidence) if same else candidate
+    return list(merged.values())
 
 
 def try_on_index(candidates: Sequence[Candidate], engine: BatchSearch) -> list[Trial]:
@@ -302,6 +346,10 @@ def _is_whole(spans: Sequence[Token], window: _Window) -> bool:
 
 def _raw(text: str, spans: Sequence[Token], window: _Window) -> str:
     return text[spans[window.first].start : spans[window.last].end]
+
+
+def _key(spans: Sequence[Token], window: _Window) -> str:
+    return " ".join(token.text for token in spans[window.first : window.last + 1])
 
 
 def _values(spans: Sequence[Token], windows: Sequence[_Window], risk: RiskModel | None) -> list[_Value]:

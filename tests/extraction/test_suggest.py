@@ -14,8 +14,10 @@ from extraction.suggest import (
     Trial,
     candidates,
     expected_share,
+    merge,
     play_order,
     propose,
+    proposed_candidates,
     rescore,
     try_on_index,
 )
@@ -130,6 +132,55 @@ def test_text_without_a_phrase_has_no_candidate(text):
 def test_without_a_risk_model_short_phrases_come_first():
     found = candidates("今天天气不错", analysis=QX, risk=None, limit=3)
     assert [each.text for each in found] == ["今天", "天天", "天气"]
+
+
+# --- what an adapter proposed
+
+
+def test_proposed_phrases_become_candidates_in_their_order():
+    text = "急！代办毕业证，加V信"
+    found = proposed_candidates(text, [(4, 7, -0.5), (8, 11, -1.5)], analysis=QX)
+    assert [(each.text, each.confidence, each.by_search) for each in found] == [
+        ("毕业证", -0.5, False),
+        ("加V信", -1.5, False),
+    ]
+
+
+def test_a_proposed_phrase_shrinks_to_whole_tokens():
+    text = "cheap pills, online now"
+    (found,) = proposed_candidates(text, [(2, 13, -1.0)], analysis=QX)
+    assert (found.text, text[found.start : found.end]) == ("pills", "pills")
+
+
+@pytest.mark.parametrize("span", [(0, 0), (2, 4), (5, 6), (11, 14), (90, 95)])
+def test_a_proposed_phrase_without_a_whole_token_is_left_out(span):
+    assert proposed_candidates("cheap ! 转账到*办", [(*span, -1.0)], analysis=get_analysis("bench-zh-1")) == []
+
+
+def test_a_proposed_phrase_longer_than_a_query_may_be_is_left_out():
+    assert proposed_candidates("a b " * 60, [(0, 240, -1.0)], analysis=QX) == []
+
+
+def test_proposed_phrases_that_are_equal_after_normalisation_are_one():
+    (found,) = proposed_candidates("办证 辦.证", [(0, 2, -0.1), (3, 6, -0.2)], analysis=QX)
+    assert (found.text, found.confidence) == ("办证", -0.1)
+
+
+@given(
+    st.text(alphabet="加微信ABCｖ１ \u200b.,*。㍿ﬁ½\u0301ß😀❤\ufe0fΣς薇", max_size=14),
+    st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14))),
+)
+def test_a_proposed_phrase_is_verbatim_and_its_key_is_that_of_its_text(text, places):
+    for each in proposed_candidates(text, [(*place, -1.0) for place in places], analysis=QX):
+        assert text[each.start : each.end] == each.text
+        assert each.key == QX.key(each.text, each.mode)
+
+
+def test_a_phrase_that_both_propose_stands_once_with_the_confidence():
+    ngrams = [candidate("办证"), candidate("毕业")]
+    proposed = proposed_candidates("辦证 微信", [(0, 2, -0.3), (3, 5, -0.4)], analysis=QX)
+    merged = [(each.text, each.by_search, each.confidence) for each in merge(ngrams, proposed)]
+    assert merged == [("办证", True, -0.3), ("毕业", True, None), ("微信", False, -0.4)]
 
 
 # --- trials
