@@ -105,7 +105,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _locks_for(word: str) -> tuple[str, ...]:
-    return {"test": (CORE, TEST), "install_learning": (CORE, LEARN)}.get(word, (CORE,))
+    return {"test": (CORE, TEST, LEARN), "install_learning": (CORE, LEARN)}.get(word, (CORE,))
 
 
 def hand_over(home: Path, word: str, rest: list[str]) -> None:
