@@ -18,6 +18,7 @@ STREAMS: dict[str, Stream] = {
         streams.COMPLAINTS,
         streams.REPORTS,
         streams.REPORT_EVENTS,
+        streams.GENERATIONS,
         streams.SUGGESTION_BATCHES,
         streams.SUGGESTIONS,
         streams.DECISIONS,
@@ -29,6 +30,7 @@ STREAMS: dict[str, Stream] = {
         streams.REMOVALS,
         streams.OUTBOX,
         streams.RISK_PROMOTIONS,
+        streams.ADAPTER_PROMOTIONS,
     )
 }
 

@@ -21,6 +21,7 @@ class ColumnType(StrEnum):
     BOOLEAN = "true or false"
     TIME = "time"
     INTEGERS = "list of integers"
+    NUMBERS = "list of numbers"
     TEXTS = "list of texts"
     BOOLEANS = "list of true or false"
     TIMES = "list of times"

@@ -31,6 +31,7 @@ from audit.models import (
     Exploration,
     ExplorationQuery,
     Exposure,
+    Generation,
     Judgment,
     OutboxEvent,
     PolicyVersion,
@@ -41,7 +42,7 @@ from audit.models import (
     Suggestion,
     SuggestionBatch,
 )
-from extraction.models import RiskPromotion
+from extraction.models import AdapterPromotion, RiskPromotion
 
 _POLICY = "Key of the policy."
 
@@ -234,9 +235,35 @@ REPORT_EVENTS = Stream(
 
 # --- suggestion and decision ----------------------------------------------------------------------------------------
 
+
+def _of_spans(name: str, kind: ColumnType, about: str, place: int) -> Column:
+    """One figure of each span of a generation, best first."""
+    return Column(name, kind, about, ("spans",), lambda _privacy, spans: [span[place] for span in spans])
+
+
+GENERATIONS = Stream(
+    name="generations",
+    version=1,
+    about="What an adapter proposes for a text, ahead of the auditor; a shadow's are shown to nobody.",
+    model=Generation,
+    columns=(
+        integer("generation_id", "Generation.", "id"),
+        *text_columns(),
+        integer("item_id", "Item of that text.", "item_text__item_id"),
+        integer("adapter_id", "Adapter."),
+        text("adapter", "Its name.", "adapter__name"),
+        text("base", "Name of the base model that it sits on.", "adapter__base__name"),
+        _of_spans("span_starts", ColumnType.INTEGERS, "Where each phrase begins in the text, code points.", 0),
+        _of_spans("span_ends", ColumnType.INTEGERS, "Where each ends.", 1),
+        _of_spans("confidences", ColumnType.NUMBERS, "Mean log-probability of each phrase's tokens, nats.", 2),
+        number("took_ms", "Its share of the time that its batch took, milliseconds."),
+        time("at", "When it was written."),
+    ),
+)
+
 SUGGESTION_BATCHES = Stream(
     name="suggestion_batches",
-    version=1,
+    version=2,
     about="Each time a suggester worked on a report, also when it found nothing worth suggesting.",
     model=SuggestionBatch,
     columns=(
@@ -245,8 +272,10 @@ SUGGESTION_BATCHES = Stream(
         *text_columns(),
         text("policy", _POLICY, "policy_version__policy__key"),
         integer("policy_version", "Number of the policy's version.", "policy_version__number"),
-        text("suggester", "Who suggested."),
-        text("suggester_version", "Its version."),
+        text("suggester", "Who suggested: search, llm, or search+llm."),
+        text("suggester_version", "Its version: of the risk model, and the adapter's name."),
+        integer("adapter_id", "Adapter whose queries are in it; none: of search alone."),
+        text("adapter_role", "Why that adapter: serving or challenger."),
         text("index_generation", "State of the index that the phrases were tried on."),
         integer("tried", "Phrases tried."),
         time("at", "When."),
@@ -255,7 +284,7 @@ SUGGESTION_BATCHES = Stream(
 
 SUGGESTIONS = Stream(
     name="suggestions",
-    version=1,
+    version=2,
     about="Every query that a suggester proposed, with its forecast and what ordered it; shown or not.",
     model=Suggestion,
     time="batch__at",
@@ -270,6 +299,8 @@ SUGGESTIONS = Stream(
         *query(),
         typed("text", "As it stands in the reported text; contact data masked."),
         *span_columns(),
+        text("proposer", "search, model (an adapter alone), or both."),
+        number("confidence", "Mean log-probability of its tokens under the adapter, nats; none: of search alone."),
         integer("rank", "Rank in its batch, from 1."),
         number("estimate", "Expected share of toxic among what it retrieves; orders, never shown."),
         number("novelty", "Share of that which other queries do not show; orders, never shown."),
@@ -468,6 +499,26 @@ RISK_PROMOTIONS = Stream(
         boolean("is_rollback", "True where an earlier model was taken up again."),
         typed("reason", "Reason given; contact data masked."),
         user("user", "Who did it; none: the check let it pass", "user_id"),
+        time("at", "When."),
+    ),
+)
+
+ADAPTER_PROMOTIONS = Stream(
+    name="adapter_promotions",
+    version=1,
+    about="Each time an adapter took a role (serving, challenger, shadow) or left it empty.",
+    model=AdapterPromotion,
+    columns=(
+        integer("adapter_promotion_id", "Promotion.", "id"),
+        text("role", "serving, challenger or shadow."),
+        integer("adapter_id", "Adapter that has the role from now on; none: nobody."),
+        text("adapter", "Its name.", "adapter__name"),
+        text("digest", "Digest of its weights.", "adapter__digest"),
+        text("base", "Name of the base model that it sits on.", "adapter__base__name"),
+        number("share", "Share of the reports that a challenger serves."),
+        boolean("is_rollback", "True where an earlier adapter was taken up again."),
+        typed("reason", "Reason given; contact data masked."),
+        user("user", "Who did it; none: the system", "user_id"),
         time("at", "When."),
     ),
 )

@@ -112,6 +112,7 @@ def _arrow_type(column: Column) -> "pa.DataType":
         ColumnType.BOOLEAN: pa.bool_(),
         ColumnType.TIME: pa.timestamp("us", tz="UTC"),
         ColumnType.INTEGERS: pa.list_(pa.int64()),
+        ColumnType.NUMBERS: pa.list_(pa.float64()),
         ColumnType.TEXTS: pa.list_(pa.string()),
         ColumnType.BOOLEANS: pa.list_(pa.bool_()),
         ColumnType.TIMES: pa.list_(pa.timestamp("us", tz="UTC")),
