@@ -3,6 +3,9 @@
 No path stands in a row: a worker on another machine finds everything by digest, checks each file against the manifest
 and keeps a copy of its own, so that a model is fetched once. Only weights, configuration and text are let in: a pickle
 could run code, so a folder that holds one is refused on both ways.
+
+Equal files are stored once and last. What ends some day (checkpoints) has a `place` of its own, so that deleting it
+takes no file from anything else.
 """
 
 import hashlib
@@ -20,6 +23,7 @@ from django.core.files.storage import default_storage
 SAFE = {".safetensors", ".json", ".jsonl", ".txt", ".jinja", ".md", ".model", ".yaml"}
 CHECKPOINT = SAFE | {".pt", ".pth", ".bin"}
 """A checkpoint of our own also holds the optimizer's state, which only our own trainer reads back."""
+LASTING = "artifacts"
 _CHUNK = 1 << 20
 
 
@@ -31,36 +35,36 @@ class UnsafeArtifact(Exception):
     """A folder holds a file of a kind that could run code when it is read."""
 
 
-def store_artifact(data: bytes, digest: str) -> None:
+def store_artifact(data: bytes, digest: str, *, place: str = LASTING) -> None:
     """Put `data` under its digest; putting it twice does no harm."""
-    name = artifact_name(digest)
+    name = artifact_name(digest, place=place)
     if not default_storage.exists(name):
         default_storage.save(name, ContentFile(data))
 
 
-def artifact_name(digest: str) -> str:
-    return f"artifacts/{digest[:2]}/{digest}"
+def artifact_name(digest: str, *, place: str = LASTING) -> str:
+    return f"{place}/{digest[:2]}/{digest}"
 
 
-def store_file(path: Path) -> str:
+def store_file(path: Path, *, place: str = LASTING) -> str:
     """Store one file under its SHA-256, which is returned."""
     digest = _sha256(path)
-    name = artifact_name(digest)
+    name = artifact_name(digest, place=place)
     if not default_storage.exists(name):
         with path.open("rb") as file:
             default_storage.save(name, File(file))
     return digest
 
 
-def open_artifact(digest: str) -> File:
+def open_artifact(digest: str, *, place: str = LASTING) -> File:
     """The stored file, to read in binary. Raises DamagedArtifact where it is missing."""
     try:
-        return default_storage.open(artifact_name(digest))
+        return default_storage.open(artifact_name(digest, place=place))
     except OSError as error:
         raise DamagedArtifact(f"{digest} is not in the storage.") from error
 
 
-def store_folder(folder: Path, *, allowed: set[str] = SAFE) -> str:
+def store_folder(folder: Path, *, allowed: set[str] = SAFE, place: str = LASTING) -> str:
     """Store every file of a folder and its manifest {relative name: digest}; the manifest's digest names the folder.
 
     Equal folders have equal digests. Raises UnsafeArtifact.
@@ -70,39 +74,54 @@ def store_folder(folder: Path, *, allowed: set[str] = SAFE) -> str:
         if path.is_file():
             name = path.relative_to(folder).as_posix()
             _check_name(name, allowed)
-            manifest[name] = store_file(path)
+            manifest[name] = store_file(path, place=place)
     data = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
     digest = hashlib.sha256(data).hexdigest()
-    store_artifact(data, digest)
+    store_artifact(data, digest, place=place)
     return digest
 
 
-def fetch_folder(digest: str, *, allowed: set[str] = SAFE) -> Path:
+def delete_place(place: str) -> None:
+    """Delete everything in a place of its own (never LASTING); one that is gone does no harm."""
+    if place.partition("/")[0] == LASTING:
+        raise ValueError(f"{place} holds what lasts.")
+    try:
+        folders, files = default_storage.listdir(place)
+    except FileNotFoundError:
+        return
+    for folder in folders:
+        delete_place(f"{place}/{folder}")
+    for name in files:
+        default_storage.delete(f"{place}/{name}")
+    default_storage.delete(place)  # the empty folder, where the storage has folders
+
+
+def fetch_folder(digest: str, *, allowed: set[str] = SAFE, place: str = LASTING) -> Path:
     """The folder of that digest on this machine's disk, fetched and checked file by file where it is not there yet.
 
     Raises DamagedArtifact, UnsafeArtifact.
     """
-    place: Path = settings.ARTIFACT_CACHE / digest
-    if place.is_dir():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{digest[:12]}-", dir=place.parent))
+    here: Path = settings.ARTIFACT_CACHE / digest
+    if here.is_dir():
+        return here
+    here.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{digest[:12]}-", dir=here.parent))
     try:
-        for name, file_digest in _manifest(digest).items():
+        for name, file_digest in _manifest(digest, place).items():
             _check_name(name, allowed)
-            _fetch(file_digest, beside / name)
+            _fetch(file_digest, beside / name, place)
         try:
-            beside.replace(place)
+            beside.replace(here)
         except OSError:  # another process fetched it first
-            if not place.is_dir():
+            if not here.is_dir():
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return place
+    return here
 
 
-def _manifest(digest: str) -> dict[str, str]:
-    with open_artifact(digest) as file:
+def _manifest(digest: str, place: str) -> dict[str, str]:
+    with open_artifact(digest, place=place) as file:
         data: bytes = file.read()
     if hashlib.sha256(data).hexdigest() != digest:
         raise DamagedArtifact(f"The manifest {digest} was changed after it was stored.")
@@ -118,10 +137,10 @@ def _check_name(name: str, allowed: set[str]) -> None:
         raise UnsafeArtifact(f"{name!r} is none of {', '.join(sorted(allowed))}: it could run code when it is read.")
 
 
-def _fetch(digest: str, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _fetch(digest: str, here: Path, place: str) -> None:
+    here.parent.mkdir(parents=True, exist_ok=True)
     found = hashlib.sha256()
-    with open_artifact(digest) as source, place.open("wb") as target:
+    with open_artifact(digest, place=place) as source, here.open("wb") as target:
         for chunk in _chunks(source):
             found.update(chunk)
             target.write(chunk)

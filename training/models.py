@@ -129,6 +129,7 @@ class Run(models.Model):
     notes = models.JSONField(default=list, blank=True, help_text="What happened on the way, one sentence each.")
     checkpoint = models.CharField(max_length=64, blank=True, help_text="Digest of the newest stored checkpoint.")
     checkpoint_step = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0, help_text="Begun so often since the newest checkpoint.")
     error = models.TextField(blank=True, help_text="One sentence for the admin.")
     trace = models.TextField(blank=True)
     adapter = models.OneToOneField(Adapter, on_delete=models.PROTECT, null=True, blank=True, related_name="run")
@@ -185,6 +186,29 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return f"evaluation {self.pk} of {self.adapter}"
+
+
+class Refusal(models.Model):
+    """Somebody, or the gate, looked at an adapter and did not let it serve; the reason is kept. Append-only."""
+
+    adapter = models.ForeignKey(Adapter, on_delete=models.PROTECT, related_name="refusals")
+    evaluation = models.ForeignKey(Evaluation, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    reason = models.TextField()
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Empty: the gate.",
+    )
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.adapter} refused"
 
 
 class Weekday(models.IntegerChoices):

@@ -12,8 +12,12 @@ pytestmark = pytest.mark.django_db
 
 APPEND_ONLY = [
     label
-    for migration in ("0002_append_only", "0008_append_only_again")
-    for label in import_module(f"audit.migrations.{migration}").APPEND_ONLY
+    for migration in (
+        "audit.migrations.0002_append_only",
+        "audit.migrations.0008_append_only_again",
+        "training.migrations.0002_append_only",
+    )
+    for label in import_module(migration).APPEND_ONLY
 ]
 
 

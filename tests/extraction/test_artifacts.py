@@ -12,6 +12,7 @@ from extraction.artifacts import (
     DamagedArtifact,
     UnsafeArtifact,
     artifact_name,
+    delete_place,
     fetch_folder,
     open_artifact,
     store_artifact,
@@ -114,3 +115,18 @@ def test_a_manifest_that_leads_out_of_its_folder_is_refused(folder, name):
     store_artifact(data, digest)
     with pytest.raises(UnsafeArtifact, match="leads out of its folder"):
         fetch_folder(digest)
+
+
+def test_a_place_of_its_own_is_deleted_without_what_lasts(folder):
+    lasting = store_folder(folder)
+    digest = store_folder(folder, place="checkpoints/7/40")
+    delete_place("checkpoints/7")
+    assert names(fetch_folder(lasting)) == names(folder)
+    with pytest.raises(DamagedArtifact):
+        open_artifact(digest, place="checkpoints/7/40")
+    delete_place("checkpoints/7")
+
+
+def test_what_lasts_is_never_deleted_as_a_place():
+    with pytest.raises(ValueError, match="lasts"):
+        delete_place("artifacts")
