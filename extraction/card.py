@@ -45,6 +45,12 @@ class CardLock:
             self._file.close()
             self._file = None
 
+    def fileno(self) -> int:
+        """Of the file, while it is taken: a child that inherits it holds the lock as long as it lives."""
+        if self._file is None:
+            raise ValueError("The lock is not taken.")
+        return self._file.fileno()
+
     def __enter__(self) -> Self:
         return self
 
