@@ -21,9 +21,11 @@ from audit.models import (
     ItemState,
     Judgment,
     Outcome,
+    Report,
     ReportEvent,
     ReportEventKind,
 )
+from audit.presentation.report import origin_of
 
 PAGE_SIZE = 50
 M = TypeVar("M", bound=Model)
@@ -111,32 +113,40 @@ def _judgments(user: User, before: datetime | None) -> Iterator[LogRow]:
     rows = (
         Judgment.objects.filter(user=user)
         .exclude(verdict="")
-        .select_related("undone_by", "item_text__item", "report", "exposure__run__exploration_query__exploration")
+        .select_related("undone_by", "item_text__item", "report", "pool_item")
+        .select_related("exposure__run__exploration_query__exploration")
     )
     for row in _newest(rows, before):
-        exploration = row.exposure.run.exploration_query.exploration if row.exposure else None
         undone = getattr(row, "undone_by", None)
-        where_url = (
-            reverse("audit:exploration", args=[exploration.public_id])
-            if exploration
-            else reverse("audit:report", args=[row.report.public_id])
-            if row.report
-            else ""
-        )
-        name = "audit:undo-judgment" if exploration else "audit:undo-report-verdict"
+        kind, where, where_url, undo = _judged_on(row)
         yield LogRow(
             at=row.at,
             verb=_("Judged"),
             verdict=row.get_verdict_display(),
-            kind=_("result") if exploration else _("reported text"),
+            kind=kind,
             text=row.item_text.text,
             language=row.item_text.language,
-            where=exploration.number if exploration else row.report.number if row.report else "",
+            where=where,
             where_url=where_url,
             outcome=_outcome(row),
             undone_at=undone.at if undone else None,
-            undo_url="" if undone else reverse(name, args=[row.public_id]),
+            undo_url="" if undone else reverse(undo, args=[row.public_id]),
         )
+
+
+def _judged_on(row: Judgment) -> tuple[str, str, str, str]:
+    """What was judged: its kind, where it stands, the address of that, and the name of the address that undoes."""
+    if row.exposure is not None:
+        exploration = row.exposure.run.exploration_query.exploration
+        address = reverse("audit:exploration", args=[exploration.public_id])
+        return _("result"), exploration.number, address, "audit:undo-judgment"
+    if row.pool_item is not None:
+        where = _("text %(position)d") % {"position": row.pool_item.position}
+        address = reverse("audit:pool-item", args=[row.pool_item.public_id])
+        return _("text of an evaluation"), where, address, "audit:undo-pooled"
+    report: Report = row.report  # type: ignore[assignment]  # a judgment names one of the three
+    address = reverse("audit:report", args=[report.public_id])
+    return _("reported text"), report.number, address, "audit:undo-report-verdict"
 
 
 def _outcome(judgment: Judgment) -> str:
@@ -152,7 +162,7 @@ def _decisions(user: User, before: datetime | None) -> Iterator[LogRow]:
     rows = (
         Decision.objects.filter(user=user)
         .exclude(kind=DecisionKind.UNDONE)
-        .select_related("undone_by", "report__item_text", "suggestion__batch", "query")
+        .select_related("undone_by", "report__item_text", "suggestion__batch__adapter", "query")
         .prefetch_related("exploration_queries")
     )
     verbs = {
@@ -164,7 +174,6 @@ def _decisions(user: User, before: datetime | None) -> Iterator[LogRow]:
     for row in _newest(rows, before):
         undone = getattr(row, "undone_by", None)
         has_run = bool(row.exploration_queries.all())
-        batch = row.suggestion.batch if row.suggestion else None
         yield LogRow(
             at=row.at,
             verb=verbs[DecisionKind(row.kind)],
@@ -174,7 +183,7 @@ def _decisions(user: User, before: datetime | None) -> Iterator[LogRow]:
             language=row.report.item_text.language,
             where=row.report.number,
             where_url=reverse("audit:report", args=[row.report.public_id]),
-            outcome=f"{batch.suggester} {batch.suggester_version}" if batch else "",
+            outcome=origin_of(row.suggestion) if row.suggestion else "",
             undone_at=undone.at if undone else None,
             undo_url="" if undone or has_run else reverse("audit:undo-decision", args=[row.public_id]),
             why_not=_("has run") if has_run else "",

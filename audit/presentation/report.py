@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.contrib.auth.models import User
+from django.contrib.humanize.templatetags.humanize import intcomma, intword
 from django.db.models import Count, Q
+from django.utils.translation import gettext as _
 
 from audit.figures import Share, share_of
 from audit.intake import equal_known_toxic
@@ -20,6 +22,7 @@ from audit.models import (
     ItemText,
     Judgment,
     PolicyVersion,
+    Proposer,
     Report,
     ReportStatus,
     Suggestion,
@@ -27,8 +30,42 @@ from audit.models import (
 )
 from audit.models.work import Forecast
 from audit.services.queries import place_in
+from extraction.models import Adapter
 
 REASONS = 8
+
+
+def origin_of(suggestion: Suggestion) -> str:
+    """Who proposed it, quietly: `search`, an adapter of a language model by its name, or both."""
+    adapter = suggestion.batch.adapter
+    if adapter is None or suggestion.proposer == Proposer.SEARCH:
+        return _("search")
+    if suggestion.proposer == Proposer.MODEL:
+        return _("model %(name)s") % {"name": adapter.name}
+    return _("search and model %(name)s") % {"name": adapter.name}
+
+
+def about_model(adapter: Adapter) -> str:
+    """What the model is behind the queries of an adapter, in one sentence that promises nothing."""
+    base = adapter.base
+    names = {"adapter": adapter.name, "base": base.name, "count": _rounded(base.parameters)}
+    if base.reference:
+        sentence = _(
+            "The model %(adapter)s is %(base)s with %(count)s parameters, tuned on this site's decisions: it points at "
+            "phrases of the report and does not understand them."
+        )
+    else:
+        sentence = _(
+            "The model %(adapter)s has %(count)s parameters and learned from this site's texts and decisions alone: it "
+            "points at phrases of the report and does not understand them."
+        )
+    return sentence % names
+
+
+def _rounded(count: int) -> str:
+    """A large number in words of the page's language, two digits of it: 410,000, 7.6 billion."""
+    rounded = int(float(f"{count:.2g}"))
+    return str(intword(rounded) if rounded >= 1_000_000 else intcomma(rounded))
 
 
 @dataclass(frozen=True)
@@ -68,6 +105,10 @@ class QueryRow:
     def was(self) -> str:
         """The suggested phrase, where it was edited."""
         return self.suggestion.text if self.suggestion and self.state == DecisionKind.EDITED else ""
+
+    @property
+    def origin(self) -> str:
+        return origin_of(self.suggestion) if self.suggestion else ""
 
     @property
     def label(self) -> str:
@@ -155,11 +196,11 @@ class Workbench:
         """Own queries, then the suggestions in their order, then earlier suggestions that were decided."""
         standing = list(
             self.report.decisions.standing()
-            .select_related("query", "user", "suggestion__query", "suggestion__batch")
+            .select_related("query", "user", "suggestion__query", "suggestion__batch__adapter__base")
             .order_by("id")
         )
         ran = self._explorations_of(standing)
-        suggestions = list(Suggestion.objects.of_batch(self.report.batch_id).select_related("batch"))
+        suggestions = list(Suggestion.objects.of_batch(self.report.batch_id).select_related("batch__adapter__base"))
         if not self.report.shows_suggestions:
             suggestions = []
         decided = {decision.suggestion_id: decision for decision in standing if decision.suggestion_id}
@@ -196,6 +237,13 @@ class Workbench:
     @property
     def first_pending_id(self) -> str:
         return self.pending[0].dom_id if self.pending else ""
+
+    @property
+    def about_models(self) -> list[str]:
+        """One sentence for each model that proposed a query on the page."""
+        proposed = [row.suggestion for row in self.rows if row.suggestion]
+        by_model = [one.batch.adapter for one in proposed if one.proposer != Proposer.SEARCH and one.batch.adapter]
+        return [about_model(adapter) for adapter in dict.fromkeys(by_model)]
 
     @property
     def marks(self) -> list[Mark]:

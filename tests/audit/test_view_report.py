@@ -1,5 +1,7 @@
 """The report page: the first verdict, decisions, own queries, the lease, closing; refusals with the present state."""
 
+import html
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,9 @@ from audit.services import claim
 from extraction.errors import SearchUnavailable
 from tests.audit.loop import make_indexed
 from tests.factories import (
+    make_adapter,
+    make_base,
+    make_batch,
     make_claimed_report,
     make_decision,
     make_item,
@@ -379,3 +384,48 @@ def test_the_number_of_queries_does_not_grow_with_the_suggestions(
         make_suggestion(f"other {number}", report=report)
     assert count() == few
     assert few <= 22
+
+
+# --- who proposed
+
+
+def proposed(report: Report, base: dict[str, Any], *proposers: str) -> None:
+    """The shown batch, with one suggestion of each proposer."""
+    adapter = make_adapter("dpo-14", base=make_base(**base))
+    report.batch = make_batch(report=report, suggester="search+llm", suggester_version="3+dpo-14", adapter=adapter)
+    report.suggestions_state = "ready"
+    report.save(update_fields=["batch", "suggestions_state"])
+    for proposer in proposers:
+        make_suggestion(f"phrase of {proposer}", batch=report.batch, proposer=proposer)
+
+
+def test_a_row_says_who_proposed_it(client: Client, report: Report) -> None:
+    proposed(report, {}, "search", "model", "both")
+    said = re.findall(r'class="query__from">([^<]*)<', page(client, report))
+    assert said == ["search", "model dpo-14", "search and model dpo-14"]
+
+
+def test_a_model_made_here_is_described_in_one_honest_sentence(client: Client, report: Report) -> None:
+    proposed(report, {"parameters": 405_120}, "search", "model")
+    (sentence,) = re.findall(r'queries__model">(.*?)</p>', page(client, report))
+    assert html.unescape(sentence) == (
+        "The model dpo-14 has 410,000 parameters and learned from this site's texts and decisions alone: it points at "
+        "phrases of the report and does not understand them."
+    )
+
+
+def test_a_named_model_is_called_by_its_name(client: Client, report: Report) -> None:
+    named = {"name": "Qwen2.5-7B-Instruct", "reference": "Qwen/Qwen2.5-7B-Instruct", "parameters": 7_615_616_512}
+    proposed(report, named, "model")
+    assert "The model dpo-14 is Qwen2.5-7B-Instruct with 7.6 billion parameters" in page(client, report)
+
+
+def test_suggestions_of_search_alone_speak_of_no_model(client: Client, report: Report) -> None:
+    proposed(report, {}, "search")
+    assert "queries__model" not in page(client, report)
+
+
+def test_no_confidence_stands_beside_a_suggestion(client: Client, report: Report) -> None:
+    proposed(report, {}, "model")
+    make_suggestion("another phrase", batch=report.batch, proposer="model", confidence=-1.375)
+    assert "1.375" not in page(client, report)
