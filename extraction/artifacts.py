@@ -56,7 +56,7 @@ def store_file(path: Path, *, place: str = LASTING) -> str:
     return digest
 
 
-def open_artifact(digest: str, *, place: str = LASTING) -> File:
+def open_artifact(digest: str, *, place: str = LASTING) -> "File[bytes]":
     """The stored file, to read in binary. Raises DamagedArtifact where it is missing."""
     try:
         return default_storage.open(artifact_name(digest, place=place))
@@ -109,7 +109,7 @@ def fetch_folder(digest: str, *, allowed: set[str] = SAFE, place: str = LASTING)
     try:
         for name, file_digest in _manifest(digest, place).items():
             _check_name(name, allowed)
-            _fetch(file_digest, beside / name, place)
+            fetch_file(file_digest, beside / name, place=place)
         try:
             beside.replace(here)
         except OSError:  # another process fetched it first
@@ -118,6 +118,20 @@ def fetch_folder(digest: str, *, allowed: set[str] = SAFE, place: str = LASTING)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return here
+
+
+def fetch_file(digest: str, here: Path, *, place: str = LASTING) -> None:
+    """Write one stored file to `here`, checked. Raises DamagedArtifact."""
+    here.parent.mkdir(parents=True, exist_ok=True)
+    found = hashlib.sha256()
+    with open_artifact(digest, place=place) as source, here.open("wb") as target:
+        for chunk in _chunks(source):
+            found.update(chunk)
+            target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
+    if found.hexdigest() != digest:
+        raise DamagedArtifact(f"The stored file {digest} is not what its digest names.")
 
 
 def _manifest(digest: str, place: str) -> dict[str, str]:
@@ -137,20 +151,7 @@ def _check_name(name: str, allowed: set[str]) -> None:
         raise UnsafeArtifact(f"{name!r} is none of {', '.join(sorted(allowed))}: it could run code when it is read.")
 
 
-def _fetch(digest: str, here: Path, place: str) -> None:
-    here.parent.mkdir(parents=True, exist_ok=True)
-    found = hashlib.sha256()
-    with open_artifact(digest, place=place) as source, here.open("wb") as target:
-        for chunk in _chunks(source):
-            found.update(chunk)
-            target.write(chunk)
-        target.flush()
-        os.fsync(target.fileno())
-    if found.hexdigest() != digest:
-        raise DamagedArtifact(f"The stored file {digest} is not what its digest names.")
-
-
-def _chunks(file: File) -> Iterator[bytes]:
+def _chunks(file: "File[bytes]") -> Iterator[bytes]:
     while chunk := file.read(_CHUNK):
         yield chunk
 

@@ -10,6 +10,8 @@ So a training takes WANTED, then waits for HELD; inference lets go of HELD as so
 """
 
 import fcntl
+import os
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -62,3 +64,10 @@ def is_card_wanted() -> bool:
     """Whether a training asks for the card or has it."""
     with CardLock(WANTED) as probe:
         return not probe.take()
+
+
+def has_card() -> bool:
+    """Whether this machine has a graphics card that may be used, asked without importing torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in {"", "-1"}:
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()

@@ -4,17 +4,14 @@ The locks are files, so they hold between processes, and the kernel lets go of t
 process inherits them: they stay taken until it has really ended, also when the job that started it was killed.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from audit.queueing import enqueue
-from extraction.card import HELD, WANTED, CardLock
+from extraction.card import HELD, WANTED, CardLock, has_card
 
 TRAINING = "training.lock"
-NICENESS = 15
 _LOOK_EVERY_S = 0.5
 
 
@@ -35,19 +32,6 @@ def turn_to_train(is_wanted: Callable[[], bool]) -> Iterator[tuple[int, ...]]:
             enqueue("suggest", "audit.generating.yield_card", job_id="yield-card")
             locks.append(_wait_for(stack.enter_context(CardLock(HELD)), is_wanted))
         yield tuple(lock.fileno() for lock in locks)
-
-
-def has_card() -> bool:
-    """Whether this machine has a graphics card that a training would use, asked without importing torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in {"", "-1"}:
-        return False
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
-
-
-def step_back() -> None:
-    """Let everything else on this machine go first, where there is no card: pages and suggestions stay quick."""
-    if not has_card():
-        os.nice(max(0, NICENESS - os.nice(0)))
 
 
 def _wait_for(lock: CardLock, is_wanted: Callable[[], bool]) -> CardLock:

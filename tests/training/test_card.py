@@ -1,5 +1,3 @@
-import multiprocessing
-import os
 import subprocess
 import sys
 import threading
@@ -7,10 +5,10 @@ import time
 
 import pytest
 
-from extraction.card import HELD, WANTED, CardLock, is_card_wanted
+from extraction.card import HELD, WANTED, CardLock, has_card, is_card_wanted
 from tests.queues import empty_queues, waiting
 from training import card
-from training.card import GaveUp, has_card, step_back, turn_to_train
+from training.card import GaveUp, turn_to_train
 
 
 @pytest.fixture(autouse=True)
@@ -102,19 +100,3 @@ def test_the_lock_lasts_as_long_as_the_training_process():
 def test_hidden_cards_are_none(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert not has_card()
-
-
-def test_without_a_card_training_goes_last(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe()
-
-    def child():
-        step_back()
-        step_back()
-        sender.send(os.nice(0))
-
-    process = context.Process(target=child)
-    process.start()
-    assert receiver.recv() == card.NICENESS
-    process.join()
