@@ -70,6 +70,7 @@ class Dataset(models.Model):
     preview = models.JSONField(default=list, blank=True, help_text="Line numbers of the rows that the page shows.")
     digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the JSONL file, its key in the storage.")
     at = models.DateTimeField(default=timezone.now)
+    seen = models.DateTimeField(null=True, blank=True, help_text="Last sign of life.")
     finished = models.DateTimeField(null=True, blank=True)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
@@ -176,6 +177,7 @@ class Evaluation(models.Model):
     verdict = models.CharField(max_length=9, choices=GateVerdict, blank=True)
     to_judge = models.PositiveIntegerField(default=0, help_text="How many pooled texts still have to be judged.")
     at = models.DateTimeField(default=timezone.now)
+    seen = models.DateTimeField(null=True, blank=True, help_text="Last sign of life.")
     finished = models.DateTimeField(null=True, blank=True)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
