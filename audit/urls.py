@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from audit.views import account, exploration, exports, history, queue, report
+from audit.views import account, exploration, exports, history, pool, queue, report
 
 app_name = "audit"
 urlpatterns = [
@@ -40,6 +40,10 @@ urlpatterns = [
     path("explorations/<uuid:public_id>/<int:query>/<int:rank>/", exploration.show_detail, name="detail"),
     path("explorations/<uuid:public_id>/<int:query>/<int:rank>/judge/", exploration.judge_result, name="judge"),
     path("judgments/<uuid:public_id>/undo/", exploration.take_back, name="undo-judgment"),
+    path("pool/", pool.show_pool, name="pool"),
+    path("pool/<uuid:public_id>/", pool.show_pool_item, name="pool-item"),
+    path("pool/<uuid:public_id>/judge/", pool.judge_pooled, name="judge-pooled"),
+    path("pool/judgments/<uuid:public_id>/undo/", pool.take_back_pooled, name="undo-pooled"),
     path("items/<uuid:public_id>/", history.show_item, name="item"),
     path("items/<uuid:public_id>/reinstate/", history.reinstate_item, name="reinstate"),
     path("history/", history.show_history, name="history"),

@@ -30,6 +30,8 @@ from audit.models import (
     Outcome,
     Policy,
     PolicyVersion,
+    Pool,
+    PoolItem,
     Query,
     QueryRun,
     QuerySource,
@@ -302,10 +304,26 @@ def make_exposure(*, run: QueryRun | None = None, item: Item | None = None, **kw
     return Exposure.objects.create(run=run, item=item, **values)
 
 
+def make_pool_item(text: str = "", *, pool: Pool | None = None, item: Item | None = None, **kwargs: Any) -> PoolItem:
+    """An item's current text, at the next place of an open pool."""
+    item = item or make_item(text)
+    pool = pool or Pool.objects.create(name=f"pool-{next(_numbers)}")
+    values: dict[str, Any] = {"item_text": item.text, "position": pool.items.count() + 1}
+    values |= kwargs
+    if "policy_version" not in values:
+        values["policy_version"] = make_policy().current()
+    return PoolItem.objects.create(pool=pool, **values)
+
+
 def make_judgment(
-    *, exposure: Exposure | None = None, report: Report | None = None, stands: bool = True, **kwargs: Any
+    *,
+    exposure: Exposure | None = None,
+    report: Report | None = None,
+    pool_item: PoolItem | None = None,
+    stands: bool = True,
+    **kwargs: Any,
 ) -> Judgment:
-    """A toxic judgment on an exposure or on a report's text; with `undoes`, its undoing.
+    """A toxic judgment on an exposure, a report's text or a pooled text; with `undoes`, its undoing.
 
     `stands` keeps StandingVerdict in step as the service does: each person's newest counts, two that differ dispute it.
     """
@@ -313,9 +331,11 @@ def make_judgment(
     values: dict[str, Any] = {"verdict": Verdict.TOXIC, "duration_ms": 1500}
     if undone is not None:
         values = {"item_text": undone.item_text, "policy_version": undone.policy_version, "user": undone.user}
-        values |= {"exposure": undone.exposure, "report": undone.report, "verdict": ""}
+        values |= {"exposure": undone.exposure, "report": undone.report, "pool_item": undone.pool_item, "verdict": ""}
     elif report is not None:
         values |= {"item_text": report.item_text, "report": report, "policy_version": report.policy.current()}
+    elif pool_item is not None:
+        values |= {"item_text": pool_item.item_text, "pool_item": pool_item, "policy_version": pool_item.policy_version}
     else:
         exposure = exposure or make_exposure()
         values |= {"item_text": exposure.item_text, "exposure": exposure}

@@ -427,7 +427,7 @@ EXPOSURES = Stream(
 
 JUDGMENTS = Stream(
     name="judgments",
-    version=1,
+    version=2,
     about="Each verdict, and each taking back of one.",
     model=Judgment,
     columns=(
@@ -440,8 +440,9 @@ JUDGMENTS = Stream(
         text("verdict", "toxic, normal or cant_tell; none: this row takes one back."),
         integer("undoes_id", "The judgment that this one takes back."),
         integer("undone_by_id", "The judgment that took this one back, up to now.", "undone_by__id"),
-        integer("exposure_id", "Exposure that it was made on; none: a report."),
-        integer("report_id", "Report that it was made on; none: an exposure."),
+        integer("exposure_id", "Exposure that it was made on; none: something else."),
+        integer("report_id", "Report that it was made on; none: something else."),
+        integer("pool_item_id", "Pooled text of an evaluation that it was made on; none: something else."),
         typed("reason", "Reason given; contact data masked."),
         user("judge", "Who judged", "user_id"),
         integer("duration_ms", "How long it took, milliseconds."),

@@ -64,7 +64,8 @@ class Standing(NamedTuple):
         return f"{self.first_name} {self.last_name}".strip() or self.username
 
 
-def _standing(rows: QuerySet[StandingVerdict]) -> dict[int, Standing]:
+def standing_by_text(rows: QuerySet[StandingVerdict]) -> dict[int, Standing]:
+    """item text id → a standing verdict on it; of several the last in the order of the rows."""
     person = ("judgment__user__username", "judgment__user__first_name", "judgment__user__last_name")
     fields = ("item_text_id", "verdict", "is_disputed", "judgment_id", "judgment__at", *person)
     return {values[0]: Standing(*values) for values in rows.values_list(*fields)}
@@ -273,13 +274,13 @@ class ExplorationPage:
     def _verdicts(self) -> dict[int, Standing]:
         """item text id → its standing verdict under a policy of these reports."""
         texts = {shown.text_id for shown in self._exposed}
-        return _standing(StandingVerdict.objects.filter(item_text__in=texts, policy_version__in=self._versions))
+        return standing_by_text(StandingVerdict.objects.filter(item_text__in=texts, policy_version__in=self._versions))
 
     @cached_property
     def _judged_elsewhere(self) -> dict[int, Standing]:
         """The same for verdicts under other policies: such texts are not asked again either."""
         texts = {shown.text_id for shown in self._exposed} - set(self._verdicts)
-        return _standing(StandingVerdict.objects.filter(item_text__in=texts).exclude(verdict=""))
+        return standing_by_text(StandingVerdict.objects.filter(item_text__in=texts).exclude(verdict=""))
 
     @cached_property
     def rail(self) -> list[RailRow]:

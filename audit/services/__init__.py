@@ -7,6 +7,7 @@ page made for the request, so that a double click or a resend records once.
 from audit.services.errors import AlreadyRecorded, Conflict, Invalid, NotHeld, ServiceError
 from audit.services.explorations import explore, open_page, run_again
 from audit.services.judging import judge, reinstate, undo_judgment
+from audit.services.pooling import judge_pool_item
 from audit.services.queries import add_own_query, decide, forecast, undo_decision
 from audit.services.reports import (
     claim,
@@ -32,6 +33,7 @@ __all__ = [
     "forecast",
     "heartbeat",
     "judge",
+    "judge_pool_item",
     "judge_report",
     "open_page",
     "reinstate",

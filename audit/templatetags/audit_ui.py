@@ -19,6 +19,7 @@ from audit.figures import share_of
 from audit.forecasts import FIRST, ForecastFigures
 from audit.marks import Mark, Segment, segments
 from audit.models.work import Forecast, QueryRun
+from audit.presentation.pool import PoolRow, waiting
 from audit.presentation.results import ResultRow
 
 register = template.Library()
@@ -180,7 +181,7 @@ def result_facts(row: ResultRow) -> SafeString:
 
 
 @register.simple_tag
-def verdict_words(row: ResultRow) -> SafeString:
+def verdict_words(row: ResultRow | PoolRow) -> SafeString:
     """What a verdict says that was not given here by this person: when, and by whom where somebody was faster."""
     standing = row.standing
     if standing is None:
@@ -189,6 +190,12 @@ def verdict_words(row: ResultRow) -> SafeString:
         return format_html(_("judged {verdict}, {at}"), verdict=standing.label, at=short_time(standing.at))
     words = _("{name} judged it {verdict}, {at}")
     return format_html(words, name=standing.by, verdict=standing.label, at=short_time(standing.at))
+
+
+@register.simple_tag
+def texts_wait() -> bool:
+    """Whether an evaluation waits for texts to be judged. One query, also on pages that show nothing of it."""
+    return waiting().exists()
 
 
 @register.simple_tag

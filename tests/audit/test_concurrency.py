@@ -43,6 +43,7 @@ from audit.services import (
     decide,
     explore,
     judge,
+    judge_pool_item,
     judge_report,
     open_page,
     reinstate,
@@ -58,6 +59,7 @@ from tests.factories import (
     make_exploration,
     make_exposure,
     make_policy,
+    make_pool_item,
     make_report,
     make_run,
     make_suggestion,
@@ -227,6 +229,16 @@ def test_of_two_people_who_judge_one_text_one_is_recorded(auditor, second_audito
     outcomes = at_once(
         lambda: judge(exposure=_fresh(first), user=auditor, verdict=Verdict.TOXIC, key=key()),
         lambda: judge(exposure=_fresh(second), user=second_auditor, verdict=Verdict.NORMAL, key=key()),
+    )
+    assert [type(one) for one in refused(outcomes)] == [Conflict]
+    assert Judgment.objects.count() == 1
+
+
+def test_a_pooled_text_judged_by_two_at_once_is_judged_once(auditor, second_auditor, slow_follow):
+    pooled = make_pool_item()
+    outcomes = at_once(
+        lambda: judge_pool_item(pool_item=_fresh(pooled), user=auditor, verdict=Verdict.TOXIC, key=key()),
+        lambda: judge_pool_item(pool_item=_fresh(pooled), user=second_auditor, verdict=Verdict.NORMAL, key=key()),
     )
     assert [type(one) for one in refused(outcomes)] == [Conflict]
     assert Judgment.objects.count() == 1

@@ -16,6 +16,7 @@ from tests.factories import (
     make_exploration,
     make_exposure,
     make_judgment,
+    make_pool_item,
     make_run,
     make_suggestion,
 )
@@ -61,6 +62,10 @@ ROUTES: dict[str, tuple[str, set[str]]] = {
     "detail": ("get", WORK),
     "judge": ("post", WORK),
     "undo-judgment": ("post", WORK),
+    "pool": ("get", WORK),
+    "pool-item": ("get", WORK),
+    "judge-pooled": ("post", WORK),
+    "undo-pooled": ("post", WORK),
     "item": ("get", WORK),
     "reinstate": ("post", WORK),
     "history": ("get", WORK),
@@ -82,6 +87,8 @@ def addresses(auditor: User) -> dict[str, str]:
     exposure = make_exposure(run=make_run(exploration_query=exploration.queries.get()))
     judged = make_judgment(exposure=exposure, user=auditor)
     first = make_judgment(report=report, user=auditor)
+    pooled = make_pool_item()
+    judged_pooled = make_judgment(pool_item=make_pool_item(), user=auditor)
     export = Export.objects.create(user=auditor, stream="flat", format="csv")
     arguments: dict[str, list[object]] = {
         "close-form": [report.public_id, "skipped"],
@@ -93,6 +100,9 @@ def addresses(auditor: User) -> dict[str, str]:
         "detail": [exploration.public_id, 1, 1],
         "judge": [exploration.public_id, 1, 1],
         "undo-judgment": [judged.public_id],
+        "pool-item": [pooled.public_id],
+        "judge-pooled": [pooled.public_id],
+        "undo-pooled": [judged_pooled.public_id],
         "item": [exposure.item.public_id],
         "reinstate": [exposure.item.public_id],
     }
@@ -100,7 +110,18 @@ def addresses(auditor: User) -> dict[str, str]:
         arguments[name] = [exploration.public_id]
     for name in ("export-state", "export-file", "export-manifest"):
         arguments[name] = [export.public_id]
-    for name in ("home", "preferences", "keys", "queue", "newer", "take-next", "history", "exports", "export-create"):
+    for name in (
+        "home",
+        "preferences",
+        "keys",
+        "queue",
+        "newer",
+        "take-next",
+        "pool",
+        "history",
+        "exports",
+        "export-create",
+    ):
         arguments[name] = []
     return {name: reverse(f"audit:{name}", args=arguments.get(name, [report.public_id])) for name in ROUTES}
 
