@@ -24,18 +24,19 @@ def enqueue_after_commit(queue: str, job: str, *args: int | str, job_id: str | N
     transaction.on_commit(lambda: enqueue(queue, job, *args, job_id=job_id))
 
 
-def enqueue(queue: str, job: str, *args: int | str, job_id: str | None = None) -> bool:
+def enqueue(queue: str, job: str, *args: int | str, job_id: str | None = None, timeout_s: int | None = None) -> bool:
     """Put `job` on `queue` now; False (and a line in the log) where the queue server cannot be reached.
 
     A `job_id` makes it unique: while such a job waits or runs, another is not added. One that failed makes room.
+    Without `timeout_s` it may take as long as its queue allows.
     """
     jobs = _queue(queue)
     try:
         try:
-            _add(jobs, job, args, job_id)
+            _add(jobs, job, args, job_id, timeout_s)
         except DuplicateJobError:
             if job_id is not None and _clear_ended(jobs, job_id):
-                _add(jobs, job, args, job_id)
+                _add(jobs, job, args, job_id, timeout_s)
     except DuplicateJobError:
         return True
     except RedisError as error:
@@ -63,8 +64,16 @@ def _queue(name: str) -> Queue:
     return queue
 
 
-def _add(jobs: Queue, job: str, args: tuple[int | str, ...], job_id: str | None) -> None:
-    jobs.enqueue(job, *args, job_id=job_id, unique=job_id is not None, result_ttl=0, failure_ttl=FAILURES_KEPT_S)
+def _add(jobs: Queue, job: str, args: tuple[int | str, ...], job_id: str | None, timeout_s: int | None) -> None:
+    jobs.enqueue(
+        job,
+        *args,
+        job_id=job_id,
+        unique=job_id is not None,
+        job_timeout=timeout_s,
+        result_ttl=0,
+        failure_ttl=FAILURES_KEPT_S,
+    )
 
 
 def _clear_ended(jobs: Queue, job_id: str) -> bool:
