@@ -48,12 +48,13 @@ class EvaluationSet(models.Model):
 class Dataset(models.Model):
     """One build: immutable once done, named by its kind and number. Its rows lie in the storage as JSONL.
 
-    queued → running → done or failed.
+    queued → running → done or failed. A dry run ends as a draft, which can be built: → queued.
     """
 
     name = models.SlugField(max_length=60, unique=True)
     kind = models.CharField(max_length=5, choices=DatasetKind)
     options = models.JSONField(default=dict, blank=True, help_text="Every setting of the build.")
+    is_dry_run = models.BooleanField(default=False, help_text="Count only; done, it waits as a draft to be built.")
     state = models.CharField(max_length=9, choices=JobState, default=JobState.QUEUED)
     error = models.TextField(blank=True)
     excluded = models.ForeignKey(
