@@ -1,27 +1,34 @@
-"""Which model serves: read by the jobs, changed only here."""
+"""Which models serve: read by the jobs, changed only here."""
 
 import hashlib
 import logging
+import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils import timezone
 
 from extraction import risk
-from extraction.artifacts import artifact_name
-from extraction.models import RiskModel, RiskPromotion
+from extraction.artifacts import DamagedArtifact, UnsafeArtifact, artifact_name, fetch_folder, open_artifact
+from extraction.generation import AdapterRefused, check_adapter
+from extraction.models import Adapter, AdapterPromotion, AdapterRole, BaseModel, RiskModel, RiskPromotion
 
 logger = logging.getLogger(__name__)
 
 
 class NothingToRollBack(Exception):
-    """No other risk model served before this one."""
+    """Nothing served before, so there is nothing to go back to."""
 
 
 class ServesNoMore(Exception):
-    """The version to go back from does not serve any more: somebody was faster, or pressed twice."""
+    """What the person saw serving does not serve any more: somebody was faster, or pressed twice."""
+
+
+# --- risk models ----------------------------------------------------------------------------------------------------
 
 
 def serving_row() -> RiskModel | None:
@@ -82,3 +89,128 @@ def _load(digest: str) -> risk.RiskModel:
     if hashlib.sha256(data).hexdigest() != digest:
         raise risk.DamagedModel("The stored risk model is not the one that was fitted: its digest differs.")
     return risk.loads(data)
+
+
+# --- adapters -------------------------------------------------------------------------------------------------------
+
+
+def adapter_in(role: AdapterRole) -> Adapter | None:
+    """The adapter that has this role now; None where nobody has it. `search` alone serves where nobody serves."""
+    promotion = _newest(role)
+    return None if promotion is None else promotion.adapter
+
+
+def adapters_at_work() -> dict[AdapterRole, Adapter]:
+    """Every role that is taken, and by whom: whose queries are to be generated."""
+    found = {role: adapter_in(role) for role in AdapterRole}
+    return {role: adapter for role, adapter in found.items() if adapter is not None}
+
+
+def adapter_for(report_id: int | uuid.UUID) -> tuple[Adapter | None, AdapterRole]:
+    """Whose queries a report gets: the challenger's for its share of the reports, else those of who serves.
+
+    A report keeps its side as long as the challenger stays, and none leaves the challenger when its share grows.
+    """
+    promotion = _newest(AdapterRole.CHALLENGER)
+    challenger = promotion.adapter if promotion else None
+    if promotion and challenger and _place(report_id, challenger.name) < promotion.share:
+        return challenger, AdapterRole.CHALLENGER
+    return adapter_in(AdapterRole.SERVING), AdapterRole.SERVING
+
+
+@transaction.atomic
+def promote_adapter(
+    adapter: Adapter | None,
+    *,
+    seen: Adapter | None,
+    role: AdapterRole = AdapterRole.SERVING,
+    share: float = 1.0,
+    user_id: int | None = None,
+    reason: str = "",
+    grounds: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+) -> AdapterPromotion:
+    """Give a role to an adapter, or to nobody. One that begins to serve leaves the other roles that it had.
+
+    `seen` is who had the role when the person (or the gate) decided: of two who decide at once, one is refused.
+    Raises ServesNoMore, and AdapterRefused where the adapter's files are missing, unsafe or not for its base.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"A share of the reports is above 0 and at most 1, not {share}.")
+    if adapter is not None:
+        _check(adapter)
+    _lock_promotions()
+    if adapter_in(role) != seen:
+        raise ServesNoMore
+    at = at or timezone.now()
+    if adapter is not None and role == AdapterRole.SERVING:
+        for other in (AdapterRole.CHALLENGER, AdapterRole.SHADOW):
+            if adapter_in(other) == adapter:
+                AdapterPromotion.objects.create(role=other, adapter=None, user_id=user_id, reason=reason, at=at)
+    return AdapterPromotion.objects.create(
+        role=role, adapter=adapter, share=share, user_id=user_id, reason=reason, grounds=dict(grounds or {}), at=at
+    )
+
+
+@transaction.atomic
+def rollback_adapter(
+    *,
+    seen: Adapter | None,
+    role: AdapterRole = AdapterRole.SERVING,
+    user_id: int | None = None,
+    reason: str = "",
+) -> AdapterPromotion:
+    """Give a role back to who had it before, which may be nobody.
+
+    Rolling back twice goes two steps back, as in `rollback_risk`. Raises ServesNoMore where `seen` does not have the
+    role any more, NothingToRollBack.
+    """
+    _lock_promotions()
+    if adapter_in(role) != seen:
+        raise ServesNoMore
+    trail: list[AdapterPromotion] = []
+    for promotion in AdapterPromotion.objects.filter(role=role).select_related("adapter").order_by("id"):
+        if promotion.is_rollback:
+            trail.pop()
+        else:
+            trail.append(promotion)
+    if not trail:
+        raise NothingToRollBack
+    before = trail[-2] if len(trail) > 1 else AdapterPromotion(role=role, adapter=None)
+    return AdapterPromotion.objects.create(
+        role=role, adapter=before.adapter, share=before.share, is_rollback=True, user_id=user_id, reason=reason
+    )
+
+
+def _newest(role: AdapterRole) -> AdapterPromotion | None:
+    return AdapterPromotion.objects.select_related("adapter__base").filter(role=role).order_by("id").last()
+
+
+def _place(report_id: int | uuid.UUID, challenger: str) -> float:
+    """Where a report falls between 0 and 1; another challenger draws anew."""
+    return int.from_bytes(hashlib.sha256(f"{challenger} {report_id}".encode()).digest()[:8]) / 2**64
+
+
+def _lock_promotions() -> None:
+    """One change after the other. The first adapter's row stands for all of them: a table of promotions may be empty,
+    and an empty table has no row that two could wait for.
+    """
+    Adapter.objects.select_for_update(no_key=True).order_by("id").first()
+
+
+def _check(adapter: Adapter) -> None:
+    """Raise AdapterRefused unless the adapter can be put on its base, whose files are still there."""
+    _check_base(adapter.base)
+    try:
+        check_adapter(fetch_folder(adapter.digest), adapter=adapter, base=adapter.base)
+    except (DamagedArtifact, UnsafeArtifact) as error:
+        raise AdapterRefused(f"The files of {adapter} cannot be used. {error}") from error
+
+
+def _check_base(base: BaseModel) -> None:
+    if not base.digest:
+        return  # one of the model hub: the worker that loads it fetches it at its pinned revision
+    try:
+        open_artifact(base.digest).close()
+    except DamagedArtifact as error:
+        raise AdapterRefused(f"The files of the base {base} are gone. {error}") from error

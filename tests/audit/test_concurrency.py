@@ -51,8 +51,11 @@ from audit.services import (
     undo_judgment,
 )
 from audit.services.queries import query_of
+from extraction.models import AdapterPromotion, AdapterRole
+from extraction.registry import ServesNoMore, adapter_in, promote_adapter, rollback_adapter
 from extraction.text import MatchMode
 from tests.audit.loop import confirmed_report, key, make_indexed, own
+from tests.extraction.adapters import stored_adapter, stored_base
 from tests.factories import (
     make_claimed_report,
     make_decision,
@@ -346,6 +349,42 @@ def test_an_exploration_that_two_workers_got_runs_once(auditor):
     at_once(*[lambda: jobs.run_exploration(exploration.pk)] * 2)
     assert QueryRun.objects.count() == 1
     assert _fresh(exploration).state == RunState.DONE
+
+
+# --- who serves -----------------------------------------------------------------------------------------------------
+
+
+def _or_too_late(call):
+    """The call, with its refusal as an outcome."""
+    try:
+        return call()
+    except ServesNoMore as error:
+        return error
+
+
+@pytest.fixture
+def adapters(settings, tmp_path):
+    """Two adapters whose files are there."""
+    settings.MEDIA_ROOT, settings.ARTIFACT_CACHE = tmp_path / "media", tmp_path / "cache"
+    base = stored_base(tmp_path)
+    return [stored_adapter(tmp_path, base=base), stored_adapter(tmp_path, base=base)]
+
+
+def test_of_two_adapters_promoted_at_once_one_serves_and_the_other_is_refused(adapters):
+    outcomes = at_once(
+        *(lambda one=one: _or_too_late(lambda: promote_adapter(_fresh(one), seen=None)) for one in adapters)
+    )
+    assert [type(one) for one in outcomes].count(ServesNoMore) == 1
+    assert AdapterPromotion.objects.count() == 1
+
+
+def test_a_rollback_pressed_by_two_at_once_goes_one_step_back(adapters):
+    first, second = adapters
+    promote_adapter(first, seen=None)
+    promote_adapter(second, seen=first)
+    outcomes = at_once(*[lambda: _or_too_late(lambda: rollback_adapter(seen=_fresh(second)))] * 2)
+    assert [type(one) for one in outcomes].count(ServesNoMore) == 1
+    assert adapter_in(AdapterRole.SERVING) == first
 
 
 # --- imports beside people ------------------------------------------------------------------------------------------
