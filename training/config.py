@@ -95,7 +95,7 @@ class TrainConfig:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration that a mapping of settings says, as `write` gave it or a recipe has it. Raises RecipeError."""
+        """The configuration that a mapping says, as `write` gave it or a recipe has it. Raises RecipeError."""
         kinds = get_type_hints(cls)
         unknown = sorted(set(values) - set(kinds))
         if unknown:
@@ -204,9 +204,10 @@ def _check(setting: "Field[Any]", kind: type, value: Any) -> None:
     words = setting.metadata.get("words")
     if words is not None and value not in words:
         raise RecipeError(f"{setting.name}: {value!r} is none of {', '.join(repr(word) for word in words)}.")
-    least, most = setting.metadata.get("least"), setting.metadata.get("most")
-    if least is not None and not least <= value <= most:
-        raise RecipeError(f"{setting.name}: {value!r} is not between {least} and {most}.")
+    if "least" in setting.metadata:
+        least, most = setting.metadata["least"], setting.metadata["most"]
+        if not least <= value <= most:
+            raise RecipeError(f"{setting.name}: {value!r} is not between {least} and {most}.")
 
 
 def _hint(kind: type, value: Any) -> str:
