@@ -293,7 +293,7 @@ def keep(
             "steps": fitted.step,
             "metrics": metrics,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-            "commit": _commit(),
+            "commit": commit(),
         }
         (beside / STAMP_FILE).write_text(json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False))
         shutil.rmtree(out, ignore_errors=True)
@@ -437,7 +437,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of this code where it runs from a checkout; empty where it was installed otherwise."""
     root = Path(__file__).resolve().parent.parent
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]

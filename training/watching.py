@@ -162,11 +162,11 @@ def _progress(step: int, max_steps: int, logs: Mapping[str, float], pace: _Pace)
         reward_margin=logs.get("rewards/margins"),
         tokens_per_s=tokens_per_s,
         seconds_left=(max_steps - step) / steps_per_s,
-        memory_mb=_memory_mb(),
+        memory_mb=memory_mb(),
     )
 
 
-def _memory_mb() -> int:
+def memory_mb() -> int:
     """The most memory that this process has held: of the card where there is one, else of the machine."""
     import torch
 
