@@ -54,6 +54,7 @@ class Dataset(models.Model):
     name = models.SlugField(max_length=60, unique=True)
     kind = models.CharField(max_length=5, choices=DatasetKind)
     options = models.JSONField(default=dict, blank=True, help_text="Every setting of the build.")
+    attempts = models.PositiveIntegerField(default=0)
     is_dry_run = models.BooleanField(default=False, help_text="Count only; done, it waits as a draft to be built.")
     state = models.CharField(max_length=9, choices=JobState, default=JobState.QUEUED)
     error = models.TextField(blank=True)
