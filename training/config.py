@@ -183,9 +183,9 @@ def _step(values: object) -> Step:
     config = TrainConfig.read({key: value for key, value in values.items() if key != "dataset"})
     for key in values:
         if _ONLY.get(key, config.kind) != config.kind:
-            raise RecipeError(f"{key}: means nothing in a {config.kind} step.")
+            raise RecipeError(f"{key}: means nothing in {config.kind} steps.")
     if values.get("dataset") not in DATASETS[config.kind]:
-        raise RecipeError(f"dataset: a {config.kind} step learns from {' or '.join(DATASETS[config.kind])}.")
+        raise RecipeError(f"dataset: {config.kind} steps learn from {' or '.join(DATASETS[config.kind])}.")
     return Step(values["dataset"], config)
 
 
