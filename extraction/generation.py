@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from extraction.artifacts import SAFE
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerFast
 
     from extraction.models import Adapter, BaseModel
 
@@ -46,7 +46,7 @@ def model_folder(folder_or_name: Path | str, revision: str = "") -> Path:
     return Path(snapshot_download(str(folder_or_name), revision=revision, allow_patterns=patterns))
 
 
-def open_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+def open_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     """The tokenizer of a model folder, padding on the left, as a batch needs it that goes on from its right end.
 
     `tokenizer.json` is taken as it is. AutoTokenizer would go by the model's architecture, and make a byte-level
@@ -55,7 +55,7 @@ def open_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if (folder / "tokenizer.json").is_file():
-        tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     else:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tokenizer.padding_side = "left"
