@@ -178,6 +178,9 @@ class Evaluation(models.Model):
     gate = models.JSONField(default=list, blank=True, help_text="[{rule, holds, figures}, …]")
     verdict = models.CharField(max_length=9, choices=GateVerdict, blank=True)
     to_judge = models.PositiveIntegerField(default=0, help_text="How many pooled texts still have to be judged.")
+    found = models.CharField(
+        max_length=64, blank=True, help_text="Digest of what every query found: the figures are made of it."
+    )
     at = models.DateTimeField(default=timezone.now)
     seen = models.DateTimeField(null=True, blank=True, help_text="Last sign of life.")
     finished = models.DateTimeField(null=True, blank=True)

@@ -66,6 +66,7 @@ class Migration(migrations.Migration):
                 ('gate', models.JSONField(blank=True, default=list, help_text='[{rule, holds, figures}, …]')),
                 ('verdict', models.CharField(blank=True, choices=[('passes', 'passes'), ('refuses', 'refuses'), ('undecided', 'undecided: more has to be judged')], max_length=9)),
                 ('to_judge', models.PositiveIntegerField(default=0, help_text='How many pooled texts still have to be judged.')),
+                ('found', models.CharField(blank=True, help_text='Digest of what every query found: the figures are made of it.', max_length=64)),
                 ('at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('seen', models.DateTimeField(blank=True, help_text='Last sign of life.', null=True)),
                 ('finished', models.DateTimeField(blank=True, null=True)),
