@@ -168,7 +168,7 @@ STORAGES = {
 REDIS_URL = env_str("REDIS_URL") or socket_url(VAR_DIR)
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": timeout}
-    for name, timeout in {"default": 300, "explore": 600, "data": 3600, "suggest": 600, "train": 86400}.items()
+    for name, timeout in {"default": 300, "explore": 600, "data": 3600, "suggest": 600, "train": -1}.items()
 }
 RQ = {"COMMIT_MODE": "on_db_commit"}
 
@@ -184,6 +184,8 @@ FOLDS_FILE = env_str("QX_FOLDS_FILE")
 CLAIM_LEASE_MINUTES = env_int("QX_CLAIM_LEASE_MINUTES", 10, low=1, high=480)
 PAGE_SIZE = env_int("QX_PAGE_SIZE", 50, low=10, high=200)
 RUN_KEEP = env_int("QX_RUN_KEEP", 1000, low=100, high=10000)
+# Trainings on several cards: a configuration file of `accelerate` (docs/accelerate has examples).
+ACCELERATE_CONFIG = Path(env_str("QX_ACCELERATE_CONFIG")).resolve() if env_str("QX_ACCELERATE_CONFIG") else None
 MAX_SUGGESTIONS = env_int("QX_MAX_SUGGESTIONS", 8, low=1, high=40)
 REFIT_EVERY = env_int("QX_REFIT_EVERY", 200, low=10, high=100000)
 EXPORT_DAYS = env_int("QX_EXPORT_DAYS", 7, low=1, high=365)
