@@ -12,11 +12,13 @@ from extraction.text import MatchMode
 from training.benchmark.calibration import calibrate
 from training.benchmark.check import check_suite
 from training.benchmark.evaluator import Bench, run_method
-from training.benchmark.logged import judged_items, logged_queries, logged_risk
-from training.benchmark.methods import METHODS, REFERENCES, choose, scored_trials
+from training.benchmark.logged import judged_items, logged_queries
+from training.benchmark.methods import DEFAULT, choose
 from training.benchmark.phrases import frequencies, phrases_of
+from training.benchmark.readings import risk_of
+from training.benchmark.suggester import scored_trials
 from training.benchmark.suites import IndexKind, find_suites, load_suite
-from training.benchmark.table import as_text, read_json, write_json
+from training.benchmark.table import Table, read_json, write_json
 
 from .tiny_suite import make_suite
 
@@ -100,15 +102,15 @@ def test_log_is_smaller_than_the_train_split(bench):
     assert len(judged_items(bench.training)) < len(bench.training.items)
 
 
-def test_logged_risk_tells_the_kinds_apart(bench):
-    toxic, normal = logged_risk(bench.training).score(["代办毕业证加微信", "今天天气不错晚上吃什么好"])
+def test_logged_risk_tells_the_kinds_apart(task):
+    toxic, normal = risk_of(task).score(["代办毕业证加微信", "今天天气不错晚上吃什么好"])
     assert toxic > normal
 
 
 # --- methods
 
 
-@pytest.mark.parametrize("method", [*METHODS, *REFERENCES])
+@pytest.mark.parametrize("method", [name for name in DEFAULT if name != "lexicon"])
 def test_queries_are_phrases_of_their_reports(task, answers, method):
     texts = {report.id: task.analysis.key(report.text, MatchMode.PHRASE) for report in task.reports}
     choice = choose(method, task, answers)
@@ -116,7 +118,7 @@ def test_queries_are_phrases_of_their_reports(task, answers, method):
     assert all(task.analysis.key(query.text, MatchMode.PHRASE) in texts[query.report] for query in choice.queries)
 
 
-@pytest.mark.parametrize("method", [*METHODS, *REFERENCES])
+@pytest.mark.parametrize("method", DEFAULT)
 def test_equal_seeds_give_equal_rows(bench, task, answers, method):
     first, second = (run(bench, task, answers, method).as_json() | {"seconds": 0} for _ in range(2))
     assert first == second
@@ -151,10 +153,10 @@ def test_unknown_method_is_a_key_error(task, answers):
 def test_bands_count_every_proposal_once(task, answers):
     calibration = calibrate(task, answers)
     bands = calibration.bands
-    proposals = [propose(trials, seen=set(), floor=0.0) for trials in scored_trials(task)]
+    proposals = [propose(trials, seen=set(), floor=0.0) for trials in scored_trials(task, risk_of(task))]
     assert sum(band.proposals for band in bands) == sum(map(len, proposals))
     assert all(band.effective <= band.proposals and band.toxic <= band.new for band in bands)
-    assert calibration.without == sum(not propose(trials, seen=set()) for trials in scored_trials(task))
+    assert calibration.without == sum(not propose(trials, seen=set()) for trials in scored_trials(task, risk_of(task)))
 
 
 def test_command_shows_the_bands_of_each_index(folder):
@@ -181,13 +183,13 @@ def test_row_agrees_with_itself(bench, task, answers):
 
 def test_rows_survive_their_file(bench, task, answers, tmp_path):
     rows = [run(bench, task, answers, "random")]
-    write_json(rows, tmp_path / "rows.json")
+    write_json(Table(rows).as_json(), tmp_path / "rows.json")
     assert read_json(tmp_path / "rows.json") == rows
     assert read_json(tmp_path / "none.json") == []
 
 
 def test_table_has_a_head_and_a_line_a_row(bench, task, answers):
-    head, line = as_text([run(bench, task, answers, "longest")]).splitlines()
+    head, line = Table([run(bench, task, answers, "longest")]).as_text().splitlines()
     assert head.split()[:5] == ["suite", "split", "index", "method", "U@5"]
     assert line.split()[:4] == ["tiny", "test", "std", "longest"]
 
@@ -208,7 +210,7 @@ def test_command_writes_a_row_for_each_method_and_index(folder, tmp_path):
 def test_command_goes_on_where_it_stopped(folder, tmp_path, bench, task, answers):
     out = tmp_path / "rows.json"
     done = run(bench, task, answers, "random")
-    write_json([done], tmp_path / "rows.json.unfinished")
+    write_json([done.as_json()], tmp_path / "rows.json.unfinished")
     benchmark(folder, methods="random,longest", index="std", json=out)
     rows = read_json(out)
     assert rows[0] == done

@@ -75,7 +75,8 @@ def _item(number: int, draw: random.Random) -> Line:
     text = "".join(draw.choice(words) for words in ((_OFFERS, _ENDS, _ENDS) if toxic else (_TALK, _MORE, _MORE)))
     label = "" if split == "train" else SECRET
     item = {"id": f"tiny-{number:04}", "text": f"{text}{number}", "toxic": int(toxic), "split": split}
-    item |= {"category": f"{label}category", "source": f"{label}source", "split_random": split}
+    source = "forum" if toxic or number % 4 == 1 else "chat"
+    item |= {"category": f"{label}category", "source": f"{label}{source}", "split_random": split}
     return (
         item
         | ({"cluster": f"{label}c{number % 4}", "low": int(number % 12 == 0)} if toxic else {})

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from extraction.suggest import FLOOR, PROPOSAL_LIMIT, Trial, propose
-from training.benchmark.methods import scored_trials
+from training.benchmark.readings import risk_of
+from training.benchmark.suggester import scored_trials
 from training.benchmark.suites import Answers, Task
 from training.metrics import Verdicts
 
@@ -49,7 +50,7 @@ class Calibration:
 
 def calibrate(task: Task, answers: Answers) -> Calibration:
     """Propose for every report without a floor, nothing seen yet, and look at the labels: one band a range of score."""
-    each = [list(_outcomes(trials, answers.verdicts)) for trials in scored_trials(task)]
+    each = [list(_outcomes(trials, answers.verdicts)) for trials in scored_trials(task, risk_of(task))]
     outcomes = [outcome for own in each for outcome in own]
     return Calibration(
         bands=tuple(_band(low, high, outcomes) for low, high in pairwise(EDGES)),

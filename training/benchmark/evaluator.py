@@ -16,7 +16,9 @@ from extraction.search import SearchEngine
 from extraction.search.fts5 import Fts5Engine
 from extraction.text import Analysis
 from training import metrics
+from training.benchmark.choice import Query
 from training.benchmark.methods import choose
+from training.benchmark.options import Options
 from training.benchmark.searcher import Searcher
 from training.benchmark.suites import (
     Answers,
@@ -37,13 +39,15 @@ MakeEngine = Callable[[Path], SearchEngine]
 class Row:
     """One line of the table. `intervals`: 95 % bootstrap over reports, [low, high] by name of the figure.
 
-    `excess`: `u_at_5` minus what chance would find among as many items of the same sources.
+    `excess`: `u_at_5` minus what chance would find among as many items of the same sources. `found`: the toxic items
+    of `u_at_5` by the report that they are credited to, in the order of the file; paired tests need it.
     """
 
     suite: str
     split: str
     index: str
     method: str
+    learn_from: str
     reports: int
     queries: int
     effective: int
@@ -59,9 +63,15 @@ class Row:
     intervals: dict[str, list[float]]
     seed: int
     seconds: float
+    found: list[float]
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
+
+    @property
+    def cell(self) -> tuple[object, ...]:
+        """What tells this row from all others of one run."""
+        return self.suite, self.split, self.index, self.method, self.learn_from, self.seed
 
 
 @dataclass(eq=False)
@@ -72,6 +82,7 @@ class Bench:
     folder: Path
     seed: int = 0
     make_engine: MakeEngine = Fts5Engine
+    options: Options = Options()
 
     @cached_property
     def training(self) -> Training:
@@ -94,6 +105,8 @@ class Bench:
             training=self.training,
             analysis=self.suite.analysis,
             budget=metrics.REVIEWED_PER_REPORT * len(reports),
+            work=self.options.work or self.folder / "work",
+            options=self.options,
             seed=self.seed,
         )
 
@@ -106,11 +119,10 @@ def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Tas
     began = time.perf_counter()
     choice = choose(method, task, answers)
     seconds = time.perf_counter() - began
-    rankings = [
-        metrics.Ranking(query.report, query.text, task.searcher.find(query.text).ids) for query in choice.queries
-    ]
+    plays = [_ranking(query, task.searcher) for query in choice.queries]
+    rankings = _whole(plays)
     figures = metrics.aggregate(rankings, answers.verdicts)
-    orders = [rankings] if choice.is_ordered else list(metrics.random_orders(rankings, seed=task.seed))
+    orders = [plays] if choice.is_ordered else list(metrics.random_orders(plays, seed=task.seed))
     found = _found_at_budget(orders, answers, task)
     chance = fmean(
         metrics.expected_at(order, answers.verdicts, answers.sources, budget=task.budget) for order in orders
@@ -120,6 +132,7 @@ def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Tas
         split=split,
         index=kind.value,
         method=method,
+        learn_from=task.options.learn_from.value,
         reports=len(task.reports),
         queries=figures.queries,
         effective=figures.effective,
@@ -140,7 +153,15 @@ def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Tas
         intervals=_intervals(rankings, found, task, answers),
         seed=task.seed,
         seconds=round(seconds, 1),
+        found=[round(found.get(report.id, 0.0), 4) for report in task.reports],
     )
+
+
+def compare_rows(row: Row, other: Row) -> metrics.Comparison:
+    """The toxic items of `u_at_5` of one row against another's of the same reports, report by report."""
+    names = [str(place) for place in range(row.reports)]
+    ours, theirs = (dict(zip(names, each.found, strict=True)) for each in (row, other))
+    return metrics.compare(ours, theirs, names, seed=row.seed)
 
 
 def _open_searcher(make_engine: MakeEngine, path: Path, items: Sequence[LabelledItem], analysis: Analysis) -> Searcher:
@@ -148,6 +169,19 @@ def _open_searcher(make_engine: MakeEngine, path: Path, items: Sequence[Labelled
     engine = make_engine(path)
     engine.rebuild(documents(items), analysis=analysis.name)
     return Searcher(engine, analysis, {item.id: item.text for item in items})
+
+
+def _ranking(query: Query, searcher: Searcher) -> metrics.Ranking:
+    ids = searcher.find(query.text).ids if query.ids is None else query.ids
+    return metrics.Ranking(query.report, query.text, ids)
+
+
+def _whole(plays: Sequence[metrics.Ranking]) -> list[metrics.Ranking]:
+    """One ranking a query: the parts of one that was shown in parts are put together."""
+    parts: dict[tuple[str, str], tuple[int, ...]] = {}
+    for part in plays:
+        parts[part.report, part.query] = parts.get((part.report, part.query), ()) + part.ids
+    return [metrics.Ranking(report, query, ids) for (report, query), ids in parts.items()]
 
 
 def _found_at_budget(orders: Sequence[Sequence[metrics.Ranking]], answers: Answers, task: Task) -> Mapping[str, float]:

@@ -6,9 +6,7 @@ phrase of 2-4 tokens. On the two Chinese suites that gives within 1 % the rows t
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
-from extraction import risk
 from training.benchmark.phrases import Frequency, frequencies, phrases_of, query_lengths
 from training.benchmark.suites import LabelledReport, Training
 
@@ -33,19 +31,6 @@ def judged_items(training: Training) -> list[int]:
         for query in queries[report.id]:
             judged.update(training.searcher.find(query).ids)
     return sorted(judged)
-
-
-@lru_cache(maxsize=1)
-def logged_risk(training: Training, *, seed: int = 0) -> risk.RiskModel:
-    """The risk model that a live system would have after the train split's reports, without unlabelled items."""
-    ids = judged_items(training)
-    return risk.fit(
-        [training.searcher.text_of(id) for id in ids],
-        [int(id in training.toxic) for id in ids],
-        [1.0] * len(ids),
-        analysis=training.analysis.name,
-        seed=seed,
-    )
 
 
 def _queries(report: LabelledReport, phrases: Sequence[str], table: Mapping[str, Frequency]) -> list[str]:

@@ -22,6 +22,7 @@ from typing import Any
 
 from extraction.search.base import Document
 from extraction.text import Analysis, get_analysis
+from training.benchmark.options import Options
 from training.benchmark.searcher import Searcher
 
 ORDER_SEED = "20250218"
@@ -106,6 +107,9 @@ class Task:
     analysis: Analysis
     budget: int
     """How many distinct items will be reviewed for all reports together."""
+    work: Path
+    """Where trained models are kept."""
+    options: Options = Options()
     seed: int = 0
 
 
