@@ -4,7 +4,8 @@ Two files in the `var` folder, locked with flock: the kernel lets go of them whe
 
 - `WANTED` is held by the training from the moment it asks until it ends. Inference looks at it before each batch and
   does not begin while somebody holds it.
-- `HELD` is held by whoever has a model on the card: inference while one is loaded, the training while it runs.
+- `HELD` is held by whoever has a model on the card: inference while one is loaded (several may), the training, alone,
+  while it runs.
 
 So a training takes WANTED, then waits for HELD; inference lets go of HELD as soon as it sees WANTED taken.
 """
@@ -28,14 +29,17 @@ class CardLock:
         self._path = settings.VAR_DIR / "run" / name
         self._file: IO[bytes] | None = None
 
-    def take(self) -> bool:
-        """Take it now, or False where somebody else has it. Taking twice is taking once."""
+    def take(self, *, shared: bool = False) -> bool:
+        """Take it now, or False where somebody else has it. Taking twice is taking once.
+
+        Several may have it shared, as several processes of inference do, while nobody has it alone.
+        """
         if self._file is not None:
             return True
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("ab")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             return False

@@ -19,6 +19,17 @@ def test_one_holder_at_a_time():
         assert second.take()
 
 
+def test_several_share_it_and_nobody_has_it_alone_meanwhile():
+    with CardLock(HELD) as first, CardLock(HELD) as second, CardLock(HELD) as training:
+        assert first.take(shared=True)
+        assert second.take(shared=True)
+        assert not training.take()
+        first.release()
+        second.release()
+        assert training.take()
+        assert not first.take(shared=True)
+
+
 def test_taking_twice_is_taking_once():
     with CardLock(HELD) as lock:
         assert lock.take()
