@@ -10,6 +10,7 @@ is not noise.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,27 +47,38 @@ def train_dpo(
     folder = model_folder(base, revision)
     tokenizer = open_tokenizer(folder)
     examples = dpo_examples(rows, tokenizer, prompt, config.max_length)
-
-    def build(micro: int) -> "DPOTrainer":
-        from datasets import Dataset
-        from trl import DPOConfig
-
-        model = load_start(folder, config, start)
-        args = DPOConfig(
-            **arguments(config, work=work, model=model, micro=micro, longest=examples.longest),
-            max_length=config.max_length,
-            beta=config.beta,
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, config.gamma],
-        )
-        # Neither ref_model nor peft_config: TRL then copies the adapter as the frozen reference `ref`.
-        return _trainer_of_ids()(
-            model=model, args=args, train_dataset=Dataset.from_list(examples.rows), processing_class=tokenizer
-        )
-
-    fitted = fit(build, config=config, examples=examples, work=work, watch=watch, resume=resume)
+    trainer = partial(dpo_trainer, examples, base=folder, start=start, tokenizer=tokenizer, config=config, work=work)
+    fitted = fit(trainer, config=config, examples=examples, work=work, watch=watch, resume=resume)
     return keep(
         fitted, out=out, base=folder, prompt=prompt, config=config, examples=examples, start=start, origin=origin
+    )
+
+
+def dpo_trainer(
+    examples: Examples,
+    micro: int,
+    *,
+    base: Path,
+    start: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    config: TrainConfig,
+    work: Path,
+) -> "DPOTrainer":
+    """TRL's trainer of the base with the SFT adapter, `micro` pairs at a time."""
+    from datasets import Dataset
+    from trl import DPOConfig
+
+    model = load_start(base, config, start)
+    args = DPOConfig(
+        **arguments(config, work=work, model=model, micro=micro, longest=examples.longest),
+        max_length=config.max_length,
+        beta=config.beta,
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, config.gamma],
+    )
+    # Neither ref_model nor peft_config: TRL then copies the adapter as the frozen reference `ref`.
+    return _trainer_of_ids()(
+        model=model, args=args, train_dataset=Dataset.from_list(examples.rows), processing_class=tokenizer
     )
 
 

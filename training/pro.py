@@ -8,6 +8,7 @@ each list. As in `dpo.py`, dropout is off: candidates are compared with each oth
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,30 +45,40 @@ def train_pro(
     folder = model_folder(base, revision)
     tokenizer = open_tokenizer(folder)
     examples = pro_examples(rows, tokenizer, prompt, config.max_length)
-
-    def build(micro: int) -> "Trainer":
-        from transformers import TrainingArguments
-        from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
-
-        model = load_start(folder, config, start)
-        disable_dropout_in_model(model)
-        add_fused_lm_head(model.get_base_model())
-        args = TrainingArguments(
-            **arguments(config, work=work, model=model, micro=micro, longest=examples.longest),
-            remove_unused_columns=False,
-        )
-        return _trainer_of_lists()(
-            weight=config.pro_lambda,
-            model=model,
-            args=args,
-            train_dataset=examples.rows,
-            processing_class=tokenizer,
-            data_collator=lambda lists: collate_lists(lists, int(tokenizer.pad_token_id)),
-        )
-
-    fitted = fit(build, config=config, examples=examples, work=work, watch=watch, resume=resume)
+    trainer = partial(pro_trainer, examples, base=folder, start=start, tokenizer=tokenizer, config=config, work=work)
+    fitted = fit(trainer, config=config, examples=examples, work=work, watch=watch, resume=resume)
     return keep(
         fitted, out=out, base=folder, prompt=prompt, config=config, examples=examples, start=start, origin=origin
+    )
+
+
+def pro_trainer(
+    examples: Examples,
+    micro: int,
+    *,
+    base: Path,
+    start: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    config: TrainConfig,
+    work: Path,
+) -> "Trainer":
+    """A trainer of the base with the SFT adapter, `micro` lists at a time."""
+    from transformers import TrainingArguments
+    from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
+
+    model = load_start(base, config, start)
+    disable_dropout_in_model(model)
+    add_fused_lm_head(model.get_base_model())
+    args = TrainingArguments(
+        **arguments(config, work=work, model=model, micro=micro, longest=examples.longest), remove_unused_columns=False
+    )
+    return _trainer_of_lists()(
+        weight=config.pro_lambda,
+        model=model,
+        args=args,
+        train_dataset=examples.rows,
+        processing_class=tokenizer,
+        data_collator=partial(collate_lists, pad=int(tokenizer.pad_token_id)),
     )
 
 

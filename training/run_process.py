@@ -34,6 +34,7 @@ other            killed (-9 and the like), no `end` line: start it again to resu
 """
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -169,6 +170,8 @@ def train(spec: Spec, watch: Watch) -> Trained:
 
 def main(path: Path) -> int:
     """Train what the spec says; returns the exit status."""
+    if "WORLD_SIZE" not in os.environ:  # TRL refuses one process that sees several cards; accelerate starts one for each
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     spec = Spec.read(path)
     events = EventFile(spec.events, spec.stop_file)
     signal.signal(signal.SIGTERM, events.stop)

@@ -7,6 +7,7 @@ in the optimizer step. The direction of a step is the same, its length hardly ma
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,29 +44,33 @@ def train_sft(
     folder = model_folder(base, revision)
     tokenizer = open_tokenizer(folder)
     examples = sft_examples(rows, tokenizer, prompt, config.max_length)
-
-    def build(micro: int) -> "SFTTrainer":
-        from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
-
-        model = load_base(folder, config)
-        args = SFTConfig(
-            **arguments(config, work=work, model=model, micro=micro, longest=examples.longest),
-            max_length=config.max_length,
-            # The rows carry ids and labels. TRL's own preparation would tokenize prompt and answer as one text, where
-            # tokens merge across the border, and would cut what is too long at its end: the answer.
-            dataset_kwargs={"skip_prepare_dataset": True},
-        )
-        return SFTTrainer(
-            model=model,
-            args=args,
-            train_dataset=Dataset.from_list(examples.rows),
-            processing_class=tokenizer,
-            peft_config=None if config.full else lora(config),
-        )
-
-    fitted = fit(build, config=config, examples=examples, work=work, watch=watch, resume=resume)
+    trainer = partial(sft_trainer, examples, base=folder, tokenizer=tokenizer, config=config, work=work)
+    fitted = fit(trainer, config=config, examples=examples, work=work, watch=watch, resume=resume)
     return keep(fitted, out=out, base=folder, prompt=prompt, config=config, examples=examples, origin=origin)
+
+
+def sft_trainer(
+    examples: Examples, micro: int, *, base: Path, tokenizer: "PreTrainedTokenizerBase", config: TrainConfig, work: Path
+) -> "SFTTrainer":
+    """TRL's trainer of the base with a fresh adapter, `micro` rows at a time."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    model = load_base(base, config)
+    args = SFTConfig(
+        **arguments(config, work=work, model=model, micro=micro, longest=examples.longest),
+        max_length=config.max_length,
+        # The rows carry ids and labels. TRL's own preparation would tokenize prompt and answer as one text, where
+        # tokens merge across the border, and would cut what is too long at its end: the answer.
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    return SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=Dataset.from_list(examples.rows),
+        processing_class=tokenizer,
+        peft_config=None if config.full else lora(config),
+    )
 
 
 def sft_examples(

@@ -116,8 +116,12 @@ def test_unknown_recipe_is_named_with_those_there_are():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"kind": "dpo", "full": True}, {"full": True, "quantization": "4bit"}, {"scheduler": "linear", "final_learning_rate": 0.1}],
-)  # fmt: skip
+    [
+        {"kind": "dpo", "full": True},
+        {"full": True, "quantization": "4bit"},
+        {"scheduler": "linear", "final_learning_rate": 0.1},
+    ],
+)
 def test_settings_that_exclude_each_other_are_refused(settings):
     with pytest.raises(RecipeError):
         make_config(**settings)
