@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from extraction.prompts import Prompt
 from extraction.suggest import MASK
 from extraction.text import Analysis, MatchMode
@@ -47,8 +49,8 @@ class Piece:
 
 
 def encodable(text: str) -> str:
-    """The text without lone surrogates, which no tokenizer takes; as long as before, so that places stay right."""
-    return _SURROGATES.sub("\ufffd", text)
+    """The text with line breaks for lone surrogates, which no tokenizer takes: no place moves, no query holds one."""
+    return _SURROGATES.sub("\n", text)
 
 
 def grammar(content: str, prompt: Prompt, *, most: int, limits: Limits, analysis: Analysis) -> str | None:
@@ -92,6 +94,9 @@ class Constraint:
         self.end = end
         self._vocabulary = from_tokenizer(tokenizer, n_vocab=max(width, len(tokenizer)), eos_token=end)
         self._executor = LLExecutor()
+        words = np.zeros(-(-self._vocabulary.vocab_size // 32), dtype=np.uint32)
+        words[end // 32] = 1 << end % 32
+        self._only_end = words.view(np.int32)
         self._prompt = prompt
         self._limits = limits
         self._analysis = analysis
@@ -128,13 +133,13 @@ class Constraint:
         return pieces if self.end in ids else pieces[:-1]
 
     def fill(self, matchers: Sequence["LLMatcher"], width: int) -> "Tensor":
-        """The entries allowed next, as bits (B, ceil(width / 32)) of int32; all of them in rows that ended."""
-        import numpy as np
+        """The entries allowed next, as bits (B, ceil(width / 32)) of int32; only the end in rows that ended."""
         import torch
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 
         bits = allocate_token_bitmask(len(matchers), self._vocabulary.vocab_size)
         going = [(matcher, row) for row, matcher in enumerate(matchers) if not matcher.is_stopped()]
+        bits[:] = self._only_end
         if going:
             fill_next_token_bitmask_par(self._executor, going, bits)
         return torch.from_numpy(np.ascontiguousarray(bits[:, : -(-width // 32)]))
