@@ -217,10 +217,22 @@ def bootstrap_ratio(
     parts: Sequence[float], wholes: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
     """95 % percentile interval of sum(parts) / sum(wholes), one of each per report (R,), both drawn together."""
-    draws = _draws(len(parts), seed, resamples)
-    above = draws @ np.asarray(parts, dtype=np.float64)
-    below = draws @ np.asarray(wholes, dtype=np.float64)
-    return _percentiles(np.divide(above, below, out=np.zeros_like(above), where=below > 0))
+    return _percentiles(_drawn_ratio(_draws(len(parts), seed, resamples), parts, wholes))
+
+
+def bootstrap_ratio_difference(
+    ours: tuple[Sequence[float], Sequence[float]],
+    theirs: tuple[Sequence[float], Sequence[float]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """95 % percentile interval of the difference of two ratios of sums, given as (parts (R,), wholes (R,)) of the same
+    reports, which are drawn for both sides together; a ratio over nothing is 0.
+    """
+    draws = _draws(len(ours[0]), seed, resamples)
+    drawn = [_drawn_ratio(draws, parts, wholes) for parts, wholes in (ours, theirs)]
+    return _percentiles(drawn[0] - drawn[1])
 
 
 def compare(
@@ -251,6 +263,13 @@ def _draws(reports: int, seed: int, resamples: int) -> NDArray[np.float64]:
     if not reports:
         return np.zeros((resamples, 0))
     return np.random.default_rng(seed).multinomial(reports, [1 / reports] * reports, size=resamples).astype(np.float64)
+
+
+def _drawn_ratio(draws: NDArray[np.float64], parts: Sequence[float], wholes: Sequence[float]) -> NDArray[np.float64]:
+    """sum(parts) / sum(wholes) in each draw (resamples,); 0 where there is nothing to divide by."""
+    above = draws @ np.asarray(parts, dtype=np.float64)
+    below = draws @ np.asarray(wholes, dtype=np.float64)
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
 def _percentiles(values: NDArray[np.float64]) -> Interval:
