@@ -56,7 +56,7 @@ class PolicyAdmin(ModelAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """A new wording makes the stored suggestions of its reports stale."""
         super().save_related(request, form, formsets, change)
-        enqueue_after_commit("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
+        _refresh_suggestions()
 
 
 @admin.register(models.SiteSettings)
@@ -72,7 +72,21 @@ class SiteSettingsAdmin(ModelAdmin):
 
 @admin.register(models.SuggesterSwitch)
 class SuggesterSwitchAdmin(ModelAdmin):
+    """`search` and `llm` can be off for a policy or for the whole site; the stored suggestions follow."""
+
     list_display = ("suggester", "policy", "is_on")
+
+    def save_model(self, request: HttpRequest, obj: db.Model, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        _refresh_suggestions()
+
+    def delete_model(self, request: HttpRequest, obj: db.Model) -> None:
+        super().delete_model(request, obj)
+        _refresh_suggestions()
+
+    def delete_queryset(self, request: HttpRequest, queryset: db.QuerySet[Any]) -> None:
+        super().delete_queryset(request, queryset)
+        _refresh_suggestions()
 
 
 @admin.register(models.ApiKey)
@@ -277,6 +291,10 @@ def promote_view(request: HttpRequest, pk: int) -> HttpResponse:
     messages.success(request, _("Risk model %(version)d serves now.") % {"version": model.version})
     enqueue("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
     return _to_risk_models()
+
+
+def _refresh_suggestions() -> None:
+    enqueue_after_commit("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
 
 
 def _queued(request: HttpRequest, job: str, job_id: str, sentence: str, back: str) -> HttpResponse:

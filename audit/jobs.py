@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 from rq.registry import StartedJobRegistry
 
-from audit import exports, indexing, intake, outbox, risk_training
+from audit import exports, generating, indexing, intake, outbox, risk_training
 from audit.models import (
     Exploration,
     ExplorationQuery,
@@ -30,7 +30,7 @@ from audit.models import (
 from audit.queueing import enqueue, is_under_way
 from audit.results import run_query
 from audit.services.explorations import claim_run
-from audit.suggesting import is_stale, suggest
+from audit.suggesting import is_stale, suggest, suggester_of
 from extraction.errors import AnalysisUnknown, IndexMissing, SearchError
 from extraction.registry import serving_row
 from extraction.search import Order, SearchRequest, get_attached, get_engine
@@ -43,7 +43,9 @@ REFRESH_LIMIT = 500
 
 
 def suggest_for_report(report_id: int) -> None:
-    """Compute and store the suggestions of one report. Engine trouble leaves it pending; the tick tries again."""
+    """Compute and store the suggestions of one report; where a language model has still to read it, `search` answers
+    first. Engine trouble leaves the report pending; the tick tries again.
+    """
     report = Report.objects.select_related("item", "item_text", "policy").get(pk=report_id)
     try:
         if serving_row() is None:
@@ -52,17 +54,25 @@ def suggest_for_report(report_id: int) -> None:
     except SearchError as error:
         logger.warning("No suggestions for report %s yet: %s", report_id, error)
         Report.objects.filter(pk=report_id, batch=None).update(suggestions_state=SuggestionsState.FAILED)
+    if suggester_of(report).awaits_model:
+        generating.ask_for_generation()
 
 
-def refresh_suggestions() -> None:
+def refresh_suggestions(limit: int | None = REFRESH_LIMIT) -> None:
     """Queue new batches for the waiting reports whose batch is stale, those due first; what is on a screen stays.
 
     One job a report: an exploration that somebody waits for never stands behind hundreds of them.
     """
     waiting = Report.objects.filter(status=ReportStatus.WAITING).in_queue_order()
-    for report in waiting.select_related("policy", "batch__report__policy")[:REFRESH_LIMIT]:
+    for report in waiting.select_related("policy", "batch__report__policy")[:limit]:
         if report.batch is None or is_stale(report.batch):
             enqueue("suggest", "audit.jobs.suggest_for_report", report.pk, job_id=f"suggest-{report.pk}")
+
+
+def suggest_overnight() -> None:
+    """The nightly run over all waiting reports (section 3.3), so that in the morning no suggestion is stale."""
+    refresh_suggestions(limit=None)
+    generating.ask_for_generation()
 
 
 def run_exploration(exploration_id: int, *, at: datetime | None = None) -> None:
@@ -162,6 +172,8 @@ def tick() -> None:
         .values_list("pk", flat=True)[:REFRESH_LIMIT]
     ):
         enqueue("suggest", "audit.jobs.suggest_for_report", report_id, job_id=f"suggest-{report_id}")
+    if generating.is_behind():
+        generating.ask_for_generation()
     _requeue_explorations()
     if Item.objects.to_index().exists():
         enqueue("default", "audit.jobs.sweep_index", job_id="sweep-index")
@@ -172,6 +184,7 @@ def tick() -> None:
     if _night_is_due():
         enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")
         enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
+        enqueue("suggest", "audit.jobs.suggest_overnight", job_id="suggest-overnight")
     for export_id in _waiting(Export.objects.all()):
         enqueue("data", "audit.jobs.run_export", export_id, job_id=f"export-{export_id}")
     for import_id in _waiting(ImportFile.objects.exclude(file="")):  # a command reads its file itself

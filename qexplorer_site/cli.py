@@ -215,16 +215,20 @@ def _web(web_fd: int) -> Service:
 
 def _workers() -> list[Service]:
     # Both take explorations first; only one takes long data jobs, so that an auditor never waits behind two of them.
-    first = ["explore", "suggest", "default", "--with-scheduler"]
-    second = ["explore", "data", "default", "suggest"]
-    # The short life time makes a dead worker known within two minutes.
-    worker = [*_manage("rqworker"), "--worker-class", "qexplorer_site.worker.Worker", "--worker-ttl", "60"]
+    first = ["explore", "default", "--with-scheduler"]
+    second = ["explore", "data", "default"]
     return [
-        Service("worker-1", [*worker, *first]),
-        Service("worker-2", [*worker, *second]),
-        Service("trainer", [*worker, "train"]),
+        Service("worker-1", [*_worker("worker.Worker"), *first]),
+        Service("worker-2", [*_worker("worker.Worker"), *second]),
+        Service("suggester", [*_worker("suggester.Suggester"), "suggest"]),
+        Service("trainer", [*_worker("worker.Worker"), "train"]),
         Service("clock", [*_manage("rqcron"), "qexplorer_site.cron"], level=2),
     ]
+
+
+def _worker(name: str) -> list[str]:
+    # The short life time makes a dead worker known within two minutes.
+    return [*_manage("rqworker"), "--worker-class", f"qexplorer_site.{name}", "--worker-ttl", "60"]
 
 
 def _manage(word: str) -> list[str]:

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -14,7 +15,11 @@ from django.core.checks import run_checks
 from django.db import DatabaseError, connection
 
 from audit.models import Item
+from audit.readiness import ready_by_week
+from extraction.artifacts import DamagedArtifact, UnsafeArtifact, fetch_folder
 from extraction.errors import SearchError
+from extraction.generation import AdapterRefused, check_adapter
+from extraction.registry import adapters_at_work
 from extraction.search import get_engine
 from extraction.text import get_analysis
 from qexplorer_site import health
@@ -126,6 +131,32 @@ def learning_stack() -> Finding:
         return Finding("learning stack", State.OK, "not installed (only training and LLM suggestions need it)")
 
 
+def adapters() -> Finding:
+    """Every adapter at work can be loaded here: its files are whole and belong to its base, and the stack is there."""
+    at_work = adapters_at_work()
+    if at_work and find_spec("torch") is None:
+        says = "an adapter is at work, and the learning stack is not installed here"
+        return Finding("adapters", State.WARNING, says, "Install it: ./qexplorer install_learning")
+    for adapter in at_work.values():
+        try:
+            check_adapter(fetch_folder(adapter.digest), adapter=adapter, base=adapter.base)
+        except (AdapterRefused, DamagedArtifact, UnsafeArtifact, OSError) as error:
+            remedy = "Search suggests alone meanwhile. Go back: ./qexplorer rollback, or restore the storage."
+            return Finding("adapters", State.WARNING, f"{adapter} is refused: {error}", remedy)
+    return Finding("adapters", State.OK, f"{len(at_work)} at work")
+
+
+def readiness() -> Finding:
+    """How often the machine was ahead of the people, this week and last."""
+    this_week, last_week = (figures for _monday, figures in ready_by_week(weeks=2))
+    opened, ready = this_week.opened + last_week.opened, this_week.ready + last_week.ready
+    by_model = this_week.by_model + last_week.by_model
+    says = (
+        f"{ready} of {opened} reports opened this week or last had suggestions by then, {by_model} of a language model"
+    )
+    return Finding("readiness", State.OK, says)
+
+
 def _needing_database(probe: Callable[[], Finding]) -> Callable[[], Finding]:
     """A part that lives in the database is not asked while that is away."""
 
@@ -152,6 +183,9 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     csrf_origins,
     _needing_database(demo_logins),
     learning_stack,
+    health.suggester,
+    _needing_database(adapters),
+    _needing_database(readiness),
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from django.conf import settings
+from django.core.files.storage import default_storage
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
@@ -16,7 +17,9 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Worker, cron_scheduler_registry
 
+from extraction.artifacts import artifact_name
 from extraction.errors import SearchError
+from extraction.registry import adapters_at_work
 from extraction.search import get_engine
 
 START = "Start it: ./qexplorer up"
@@ -94,7 +97,23 @@ def workers() -> Finding:
     return Finding("workers", State.OK, "every queue has one, the clock runs")
 
 
-PROBES: tuple[Callable[[], Finding], ...] = (database, migrations, search, queue, workers)
+def suggester() -> Finding:
+    """The adapters at work are in the storage. Where one is not, `search` suggests alone: nothing stands still."""
+    try:
+        at_work = adapters_at_work()
+    except DatabaseError:
+        return Finding("suggester", State.FAILED, "unknown without the database", "Check the database first.")
+    if not at_work:
+        return Finding("suggester", State.OK, "search alone; no adapter is at work")
+    lost = [adapter.name for adapter in at_work.values() if not default_storage.exists(artifact_name(adapter.digest))]
+    if lost:
+        says = f"search alone; not in the storage: {', '.join(lost)}"
+        return Finding("suggester", State.WARNING, says, "Restore the storage, or go back: ./qexplorer rollback")
+    names = ", ".join(f"{adapter.name} ({role.value})" for role, adapter in at_work.items())
+    return Finding("suggester", State.OK, f"search and {names}")
+
+
+PROBES: tuple[Callable[[], Finding], ...] = (database, migrations, search, queue, workers, suggester)
 
 
 @require_safe

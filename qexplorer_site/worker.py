@@ -24,9 +24,13 @@ class Worker(ForkingWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in _PRELOADED:
-            import_module(name)
+        preload()
         os.register_at_fork(after_in_child=_end_at_once_with_parent)
+
+
+def preload() -> None:
+    for name in _PRELOADED:
+        import_module(name)
 
 
 def _end_at_once_with_parent() -> None:

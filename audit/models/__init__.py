@@ -27,7 +27,14 @@ from audit.models.outward import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from audit.models.site import MaintenancePass, RecordedRequest, SiteSettings, SuggesterSwitch, UserPreferences
+from audit.models.site import (
+    MaintenancePass,
+    RecordedRequest,
+    SiteSettings,
+    SuggesterName,
+    SuggesterSwitch,
+    UserPreferences,
+)
 from audit.models.work import (
     Decision,
     DecisionKind,
@@ -95,6 +102,7 @@ __all__ = [
     "Suggestion",
     "SuggestionBatch",
     "SuggestionsState",
+    "SuggesterName",
     "SuggesterSwitch",
     "UserPreferences",
     "Verdict",

@@ -41,10 +41,15 @@ class SiteSettings(models.Model):
         return cls.objects.get_or_create(pk=1)[0]
 
 
+class SuggesterName(models.TextChoices):
+    SEARCH = "search", _("search")
+    LLM = "llm", _("language model")
+
+
 class SuggesterSwitch(models.Model):
     """Turns one suggester on or off for a policy, or for the whole site where no policy is named."""
 
-    suggester = models.CharField(max_length=60)
+    suggester = models.CharField(max_length=60, choices=SuggesterName)
     policy = models.ForeignKey(Policy, on_delete=models.CASCADE, null=True, blank=True)
     is_on = models.BooleanField(default=True)
 

@@ -3,13 +3,21 @@ from django_rq import get_queue
 
 from audit.indexing import index_items
 from audit.jobs import refresh_suggestions, suggest_for_report
-from audit.models import Item, Report, ReportStatus, SuggesterSwitch, Suggestion, SuggestionsState, Verdict
+from audit.models import Item, Proposer, Report, ReportStatus, SuggesterSwitch, Suggestion, SuggestionsState, Verdict
 from audit.risk_training import refit
 from audit.services import claim, decide, judge
 from audit.suggesting import is_on, is_stale, suggest
+from extraction.models import AdapterPromotion, AdapterRole
 from extraction.text import MatchMode, get_analysis
 from tests.audit.loop import confirm, explored, exposures_of, key, make_indexed, pending
-from tests.factories import make_item, make_judgment, make_policy, make_policy_version, make_report
+from tests.audit.models_at_work import at_work, written
+from tests.factories import (
+    make_item,
+    make_judgment,
+    make_policy,
+    make_policy_version,
+    make_report,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine_file")]
 
@@ -188,3 +196,144 @@ def test_a_query_names_the_analysis_of_its_index(corpus):
     for suggestion in Report.objects.get(pk=corpus.pk).suggestions.select_related("query"):
         query = suggestion.query
         assert query.key == get_analysis(query.analysis).key(query.text, MatchMode(query.mode))
+
+
+# --- with a language model
+
+
+def proposers(report: Report) -> dict[str, str]:
+    """phrase → who proposed it, of the shown batch."""
+    report.refresh_from_db()
+    return {suggestion.text: suggestion.proposer for suggestion in pending(report)}
+
+
+def test_a_report_that_no_model_has_read_gets_the_suggestions_of_search_at_once(corpus):
+    at_work()
+    batch = suggest(corpus)
+    assert (batch.suggester, batch.suggester_version, batch.adapter, batch.adapter_role) == ("search", "1", None, "")
+    assert set(proposers(corpus).values()) == {Proposer.SEARCH}
+
+
+def test_the_models_queries_are_added_and_marked(corpus):
+    adapter = at_work("dpo-14")
+    written(corpus, adapter, "formal certifcate with steel stamp, call", "steel stamp")
+    batch = suggest(corpus)
+    assert (batch.suggester, batch.suggester_version) == ("search+llm", "1+dpo-14")
+    assert (batch.adapter, batch.adapter_role) == (adapter, AdapterRole.SERVING)
+    found = Suggestion.objects.filter(batch=batch)
+    assert {one.proposer for one in found if one.confidence is not None} <= {Proposer.MODEL, Proposer.BOTH}
+    assert all(one.proposer == Proposer.SEARCH for one in found if one.confidence is None)
+
+
+def test_a_phrase_that_both_propose_is_tried_once_and_marked_as_of_both(corpus):
+    first = suggest(corpus)
+    phrase = pending(Report.objects.get(pk=corpus.pk))[0].text
+    written(corpus, at_work(), phrase, confidence=-0.25)
+    batch = suggest(corpus)
+    assert batch.tried == first.tried
+    assert proposers(corpus)[phrase] == Proposer.BOTH
+    assert batch.suggestions.get(text=phrase).confidence == -0.25
+
+
+def test_a_phrase_that_only_the_model_proposes_is_marked_as_its_own(corpus):
+    SuggesterSwitch.objects.create(suggester="search", is_on=False)
+    written(corpus, at_work("sft-3"), "certifcate with steel stamp")
+    batch = suggest(corpus)
+    assert (batch.suggester, batch.suggester_version, batch.tried) == ("llm", "1+sft-3", 1)
+    assert proposers(corpus) == {"certifcate with steel stamp": Proposer.MODEL}
+
+
+def test_with_search_off_a_report_waits_for_the_model(corpus):
+    SuggesterSwitch.objects.create(suggester="search", is_on=False)
+    at_work()
+    assert suggest(corpus) is None
+    corpus.refresh_from_db()
+    assert corpus.suggestions_state == SuggestionsState.PENDING
+
+
+def test_a_model_that_is_switched_off_for_a_policy_proposes_nothing_there(corpus):
+    SuggesterSwitch.objects.create(suggester="llm", policy=corpus.policy, is_on=False)
+    written(corpus, at_work(), "steel stamp")
+    assert suggest(corpus).suggester == "search"
+
+
+def test_with_both_switched_off_nothing_is_suggested(corpus):
+    for suggester in ("search", "llm"):
+        SuggesterSwitch.objects.create(suggester=suggester, is_on=False)
+    written(corpus, at_work(), "steel stamp")
+    assert suggest(corpus) is None
+    corpus.refresh_from_db()
+    assert corpus.suggestions_state == SuggestionsState.OFF
+
+
+def test_a_model_that_proposes_nothing_leaves_search_alone_but_named(corpus):
+    written(corpus, at_work("dpo-14"))
+    assert suggest(corpus).suggester_version == "1+dpo-14"
+    assert set(proposers(corpus).values()) == {Proposer.SEARCH}
+
+
+def test_a_challengers_queries_carry_its_role(corpus):
+    written(corpus, at_work(), "steel stamp")
+    challenger = at_work(role=AdapterRole.CHALLENGER)
+    written(corpus, challenger, "steel stamp")
+    batch = suggest(corpus)
+    assert (batch.adapter, batch.adapter_role) == (challenger, AdapterRole.CHALLENGER)
+
+
+def test_a_shadows_queries_are_shown_to_nobody(corpus):
+    written(corpus, at_work(role=AdapterRole.SHADOW), "steel stamp")
+    assert suggest(corpus).suggester == "search"
+
+
+def test_what_a_model_writes_makes_a_batch_of_search_stale(corpus):
+    adapter = at_work()
+    batch = suggest(corpus)
+    assert not is_stale(batch)
+    written(corpus, adapter, "steel stamp")
+    assert is_stale(batch)
+
+
+def test_a_new_adapter_makes_a_batch_stale_once_it_has_read_the_text(corpus):
+    written(corpus, at_work(), "steel stamp")
+    batch = suggest(corpus)
+    successor = at_work()
+    assert not is_stale(batch)
+    written(corpus, successor, "steel stamp")
+    assert is_stale(batch)
+
+
+def test_a_new_risk_model_makes_the_batch_of_an_earlier_adapter_stale(corpus):
+    written(corpus, at_work(), "steel stamp")
+    batch = suggest(corpus)
+    at_work()
+    refit()
+    assert is_stale(batch)
+
+
+def test_an_adapter_that_left_its_role_makes_its_batch_stale(corpus):
+    written(corpus, at_work(), "steel stamp")
+    batch = suggest(corpus)
+    AdapterPromotion.objects.create(adapter=None)
+    assert is_stale(batch)
+    assert suggest(corpus).suggester == "search"
+
+
+def test_a_switch_makes_a_batch_stale(corpus):
+    batch = suggest(corpus)
+    switch = SuggesterSwitch.objects.create(suggester="search", is_on=False)
+    assert is_stale(batch)
+    suggest(corpus)
+    batch.report.refresh_from_db()
+    assert not is_stale(batch)
+    switch.delete()
+    assert is_stale(batch)
+
+
+def test_what_a_model_writes_never_changes_a_screen(corpus, auditor):
+    adapter = at_work()
+    shown = suggest(corpus)
+    claim(report=corpus, user=auditor, key=key())
+    written(corpus, adapter, "steel stamp")
+    suggest(corpus)
+    corpus.refresh_from_db()
+    assert corpus.batch == shown

@@ -6,9 +6,13 @@ import pytest
 from django.contrib.auth.models import Group
 from django.core.checks import Warning as CheckWarning
 
+from extraction.models import BaseModel
 from qexplorer_site import doctor
 from qexplorer_site.demo import DEMO_GROUP
 from qexplorer_site.health import Finding, State
+from tests.extraction.adapters import stored_adapter
+from tests.factories import make_promotion
+from tests.tiny import need_learning_stack
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +50,7 @@ def test_every_part_of_the_issue_is_checked():
     names = {probe().name for probe in doctor.PROBES}
     assert names >= {
         "database", "journal", "migrations", "full text", "search", "index", "queue", "workers", "disk", "secrets",
-        "CSRF origins", "demo logins",
+        "CSRF origins", "demo logins", "learning stack", "suggester", "adapters", "readiness",
     }  # fmt: skip
 
 
@@ -80,3 +84,22 @@ def test_plain_origin_behind_https_is_a_warning(settings):
     settings.HTTPS = True
     settings.CSRF_TRUSTED_ORIGINS = ["http://qexplorer.example.org"]
     assert doctor.csrf_origins().state is State.WARNING
+
+
+def test_an_adapter_of_another_tokenizer_is_a_warning(settings, tmp_path):
+    settings.MEDIA_ROOT, settings.ARTIFACT_CACHE = tmp_path / "media", tmp_path / "cache"
+    need_learning_stack()
+    adapter = stored_adapter(tmp_path, name="dpo-14")
+    make_promotion(adapter=adapter)
+    assert doctor.adapters().state is State.OK
+    BaseModel.objects.update(tokenizer_hash="another")
+    finding = doctor.adapters()
+    assert finding.state is State.WARNING
+    assert finding.says.startswith("dpo-14 is refused: ")
+    assert finding.remedy
+
+
+def test_the_share_of_prepared_reports_has_its_count():
+    assert doctor.readiness().says == (
+        "0 of 0 reports opened this week or last had suggestions by then, 0 of a language model"
+    )

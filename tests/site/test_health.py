@@ -4,6 +4,8 @@ from rq import Worker
 
 from qexplorer_site import health
 from qexplorer_site.health import State
+from tests.extraction.adapters import stored_adapter
+from tests.factories import make_adapter, make_promotion
 
 pytestmark = pytest.mark.django_db
 
@@ -21,7 +23,9 @@ def test_live_asks_nobody(client, django_assert_num_queries, queue_is_down):
 
 def test_ready_names_each_dependency(client):
     response = client.get("/healthz/ready")
-    assert set(response.json()["dependencies"]) == {"database", "migrations", "search", "queue", "workers"}
+    assert set(response.json()["dependencies"]) == {
+        "database", "migrations", "search", "queue", "workers", "suggester",
+    }  # fmt: skip
 
 
 def test_ready_is_503_while_something_is_missing(client, queue_is_down):
@@ -57,3 +61,22 @@ def test_unapplied_migration_is_a_failure(monkeypatch):
     monkeypatch.setattr("django.db.migrations.executor.MigrationExecutor.migration_plan", lambda self, nodes: [1, 2])
     finding = health.migrations()
     assert (finding.state, finding.says) == (State.FAILED, "2 not applied")
+
+
+def test_search_alone_is_well():
+    assert health.suggester() == health.Finding("suggester", State.OK, "search alone; no adapter is at work")
+
+
+def test_who_is_at_work_is_named(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "media"
+    make_promotion(adapter=stored_adapter(tmp_path, name="dpo-14"))
+    finding = health.suggester()
+    assert (finding.state, finding.says) == (State.OK, "search and dpo-14 (serving)")
+
+
+def test_an_adapter_that_is_lost_is_a_warning_since_search_goes_on(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "media"
+    make_promotion(adapter=make_adapter("dpo-14"))
+    finding = health.suggester()
+    assert (finding.state, finding.says) == (State.WARNING, "search alone; not in the storage: dpo-14")
+    assert finding.remedy

@@ -1,0 +1,245 @@
+"""Let the language model propose ahead of the auditors: the job of the long-lived worker that holds it.
+
+`generate_ahead` takes one batch of open reports whose text an adapter at work has not read yet, writes a Generation for
+each, and asks for the suggestions of the reports that lack what is written; then it goes to the end of the queue, so
+that a new report gets the suggestions of `search` at once. Who is at work is read before each batch: after a promotion
+the next batch is the new adapter's, without a restart.
+"""
+
+import gc
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from audit.models import Generation, Report, ReportStatus, SuggesterName
+from audit.queueing import enqueue
+from audit.suggesting import is_on
+from extraction.artifacts import DamagedArtifact, UnsafeArtifact, fetch_folder
+from extraction.card import HELD, CardLock, is_card_wanted
+from extraction.generation import AdapterRefused, LocalModel, ModelRefused, Proposer, check_adapter
+from extraction.models import Adapter, AdapterRole, BaseModel
+from extraction.prompts import get_prompt
+from extraction.registry import adapters_at_work, adapters_for
+
+SHOWN = (AdapterRole.SERVING, AdapterRole.CHALLENGER)
+BATCH = 32
+REQUEUED = 500
+AGAIN_AFTER_S = 600.0
+"""How long an adapter that was refused is left alone, before its files are looked at once more."""
+TIMEOUT_S = 3600
+"""The first batch fetches a base model from the storage and loads it."""
+
+Place = tuple[bool, datetime, int]
+"""A report's place in the queue: whether somebody holds it, when it is due, its id."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A report whose text an adapter has not read yet."""
+
+    report: Report
+    adapter: Adapter
+
+
+def ask_for_generation(turn: int = 0) -> None:
+    """Queue the job, once; the one that runs asks for its own next turn under the other of two ids."""
+    enqueue("suggest", "audit.generating.generate_ahead", turn, job_id=f"generate-ahead-{turn}", timeout_s=TIMEOUT_S)
+
+
+def generate_ahead(turn: int = 0) -> None:
+    """Write the queries of one batch, and ask for the suggestions of the reports that lack what is written."""
+    at_work = adapters_at_work()
+    batch = _of_one_base(unread(at_work, BATCH, without=_model.refused))
+    if batch and _generate(batch, at_work):
+        ask_for_generation(turn=1 - turn)
+    for report_id in unmerged(at_work)[:REQUEUED]:
+        enqueue("suggest", "audit.jobs.suggest_for_report", report_id, job_id=f"suggest-{report_id}")
+    if not at_work:
+        _model.leave()
+
+
+def is_behind() -> bool:
+    """Whether a text waits for an adapter, or a report for the suggestions that are written: asked by the tick."""
+    at_work = adapters_at_work()
+    return bool(at_work) and bool(unread(at_work, 1) or unmerged(at_work))
+
+
+def yield_card() -> None:
+    """Leave the card where a training asks for it. Between two jobs, and where a training queues it as a job."""
+    if _model.is_loaded and is_card_wanted():
+        _model.leave()
+        logger.info("The language model left the card to a training; search suggests alone meanwhile.")
+
+
+# --- what there is to do
+
+
+def unread(at_work: Mapping[AdapterRole, Adapter], most: int, *, without: Iterable[Adapter] = ()) -> list[Unread]:
+    """The first `most` open reports whose text their adapter has not read, waiting ones first, in queue order; where
+    there are fewer, those that the shadow has not read.
+    """
+    refused = set(without)
+    shown = {at_work[role] for role in SHOWN if role in at_work} - refused
+    own = sorted((place, adapter.pk) for adapter in shown for place in _own(adapter, _not_read_by(adapter)))
+    found = [(report, adapter) for (_held, _due, report), adapter in own[:most]]
+    shadow = at_work.get(AdapterRole.SHADOW)
+    if shadow is not None and shadow not in refused and len(found) < most:
+        places = sorted(_where_on(_not_read_by(shadow)))
+        found += [(report, shadow.pk) for _held, _due, report in places[: most - len(found)]]
+    reports = Report.objects.select_related("item_text").in_bulk(report for report, _adapter in found)
+    adapters = {adapter.pk: adapter for adapter in at_work.values()}
+    return [Unread(reports[report], adapters[adapter]) for report, adapter in found]
+
+
+def unmerged(at_work: Mapping[AdapterRole, Adapter]) -> list[int]:
+    """The reports that nobody holds and whose shown suggestions lack what their adapter has written."""
+    free = Report.objects.open().filter(Q(batch=None) | Q(status=ReportStatus.WAITING))
+    found: list[Place] = []
+    for adapter in {at_work[role] for role in SHOWN if role in at_work}:
+        found += _own(adapter, free.filter(Exists(_generations_of(adapter))).exclude(batch__adapter=adapter))
+    return [report for _held, _due, report in sorted(found)]
+
+
+def _not_read_by(adapter: Adapter) -> "QuerySet[Report]":
+    return Report.objects.open().filter(~Exists(_generations_of(adapter)))
+
+
+def _generations_of(adapter: Adapter) -> "QuerySet[Generation]":
+    return Generation.objects.filter(item_text=OuterRef("item_text"), adapter=adapter)
+
+
+def _own(adapter: Adapter, reports: "QuerySet[Report]") -> list[Place]:
+    """Those of the reports that get the queries of this adapter."""
+    places = _where_on(reports)
+    sides = adapters_for(report for _held, _due, report in places)
+    return [place for place in places if sides[place[-1]][0] == adapter]
+
+
+def _where_on(reports: "QuerySet[Report]") -> list[Place]:
+    """Those for whose policy a language model may propose."""
+    rows = list(reports.values_list("status", "due", "pk", "policy_id"))
+    is_on_for = {policy: is_on(SuggesterName.LLM, policy) for policy in {row[-1] for row in rows}}
+    return [(status != ReportStatus.WAITING, due, pk) for status, due, pk, policy in rows if is_on_for[policy]]
+
+
+def _of_one_base(found: Sequence[Unread]) -> list[Unread]:
+    """Those whose adapters sit on the base of the first: one model is in memory at a time."""
+    return [one for one in found if one.adapter.base_id == found[0].adapter.base_id]
+
+
+# --- doing it
+
+
+def _generate(batch: Sequence[Unread], at_work: Mapping[AdapterRole, Adapter]) -> bool:
+    """Write the queries for a batch. False where nothing can be done now; the next tick asks again."""
+    proposer = _proposer(batch[0].adapter.base, at_work)
+    if proposer is None:
+        return False
+    batch = [one for one in batch if one.adapter not in _model.refused]
+    began = time.perf_counter()
+    proposed = proposer.propose([one.report.item_text.text for one in batch], [one.adapter.name for one in batch])
+    took_ms = (time.perf_counter() - began) * 1000 / max(len(batch), 1)
+    Generation.objects.bulk_create(
+        (
+            Generation(
+                item_text=one.report.item_text,
+                adapter=one.adapter,
+                spans=[[query.start, query.end, query.confidence] for query in queries],
+                took_ms=took_ms,
+            )
+            for one, queries in zip(batch, proposed, strict=True)
+        ),
+        ignore_conflicts=True,  # another worker may have read the same texts
+    )
+    return True
+
+
+def _proposer(base: BaseModel, at_work: Mapping[AdapterRole, Adapter]) -> Proposer | None:
+    if find_spec("torch") is None:
+        logger.warning("An adapter is at work, and the learning stack is not installed here: search suggests alone.")
+        return None
+    if is_card_wanted():
+        _model.leave()
+        return None
+    return _model.on(base, [adapter for adapter in at_work.values() if adapter.base_id == base.pk])
+
+
+class _Model:
+    """The base model that this process holds, with the adapters at work on it."""
+
+    def __init__(self) -> None:
+        self._base: BaseModel | None = None
+        self._model: LocalModel | None = None
+        self._card: CardLock | None = None
+        self._refused: dict[Adapter, float] = {}
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._model is not None
+
+    @property
+    def refused(self) -> set[Adapter]:
+        """The adapters whose files could not be used, a short while ago."""
+        now = time.monotonic()
+        return {adapter for adapter, at in self._refused.items() if now - at < AGAIN_AFTER_S}
+
+    def on(self, base: BaseModel, adapters: Sequence[Adapter]) -> LocalModel | None:
+        """The model, with exactly these adapters on it, but for those that are refused. None where the base cannot be
+        loaded, or a training has the card.
+        """
+        if self._base != base:
+            self.leave()
+            try:
+                self._load(base)
+            except (ModelRefused, DamagedArtifact, UnsafeArtifact, OSError) as error:
+                logger.error("The base model %s cannot be used, search suggests alone: %s", base, error)
+                self.leave()
+                self._refused |= dict.fromkeys(adapters, time.monotonic())
+        if self._model is None:
+            return None
+        names = {adapter.name for adapter in adapters}
+        for name in set(self._model.adapters) - names:
+            self._model.drop_adapter(name)
+        for adapter in set(adapters) - self.refused:
+            if adapter.name not in self._model.adapters:
+                self._add(self._model, adapter)
+        return self._model
+
+    def leave(self) -> None:
+        """Free the memory, and the card."""
+        if self._model is not None:
+            import torch
+
+            self._model = None
+            gc.collect()
+            torch.cuda.empty_cache()
+        self._base = None
+        if self._card is not None:
+            self._card.release()
+
+    def _load(self, base: BaseModel) -> None:
+        self._card = self._card or CardLock(HELD)
+        if not self._card.take(shared=True):
+            return  # a training has it
+        folder = fetch_folder(base.digest) if base.digest else base.reference
+        self._model = LocalModel.open(folder, prompt=get_prompt(base.prompt_version), revision=base.revision)
+        self._base = base
+
+    def _add(self, model: LocalModel, adapter: Adapter) -> None:
+        try:
+            folder = fetch_folder(adapter.digest)
+            check_adapter(folder, adapter=adapter, base=adapter.base)
+            model.load_adapter(adapter.name, folder)
+        except (AdapterRefused, DamagedArtifact, UnsafeArtifact, OSError) as error:
+            logger.error("The adapter %s is refused, search suggests alone: %s", adapter, error)
+            self._refused[adapter] = time.monotonic()
+
+
+_model = _Model()
