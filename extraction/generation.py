@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,7 +89,7 @@ class Proposer(Protocol):
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def model_folder(folder_or_name: Path | str, revision: str = "") -> Path:
+def model_folder(folder_or_name: Path | str, revision: str = "", *, with_weights: bool = True) -> Path:
     """The folder of a model: itself if it is one, else this machine's copy of a named model at a pinned commit.
 
     Only weights in safetensors, configuration and text are fetched from the hub. Raises ModelRefused for a revision
@@ -101,7 +101,7 @@ def model_folder(folder_or_name: Path | str, revision: str = "") -> Path:
         raise ModelRefused(f"{folder_or_name} needs the full commit of its revision, not {revision!r}.")
     from huggingface_hub import snapshot_download
 
-    patterns = [f"*{suffix}" for suffix in sorted(SAFE)]
+    patterns = [f"*{suffix}" for suffix in sorted(SAFE) if with_weights or suffix != ".safetensors"]
     return Path(snapshot_download(str(folder_or_name), revision=revision, allow_patterns=patterns))
 
 
@@ -160,10 +160,9 @@ def check_adapter(folder: Path, *, adapter: "Adapter", base: "BaseModel") -> Non
     if adapter.base_id != base.pk:
         raise AdapterRefused(f"{adapter} belongs to the base {adapter.base}, not to {base}.")
     found = read_stamp(folder)
-    for row in (adapter, base):
-        for key in ("tokenizer_hash", "template_hash", "prompt_version"):
-            _compare(found, key, getattr(row, key))
-    _compare(found, "weights_hash", base.weights_hash)
+    asked = ("tokenizer_hash", "template_hash", "prompt_version")
+    check_stamp(found, {key: getattr(adapter, key) for key in asked})
+    check_stamp(found, {key: getattr(base, key) for key in ("weights_hash", *asked)})
 
 
 def read_stamp(folder: Path) -> dict[str, str]:
@@ -180,9 +179,11 @@ def read_stamp(folder: Path) -> dict[str, str]:
     return read
 
 
-def _compare(found: dict[str, str], key: str, wanted: str) -> None:
-    if found.get(key) != wanted:
-        raise AdapterRefused(f"The adapter was trained with {key} {found.get(key)!r}, needed is {wanted!r}.")
+def check_stamp(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raise AdapterRefused at the first entry of a stamp that is not as wanted."""
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise AdapterRefused(f"The adapter was trained with {key} {found.get(key)!r}, needed is {value!r}.")
 
 
 def _files_hash(folder: Path, names: list[str], what: str) -> str:
@@ -291,9 +292,7 @@ class LocalModel:
 
         if name in self._adapters:
             raise AdapterRefused(f"An adapter {name} is loaded already.")
-        found = read_stamp(folder)
-        for key, wanted in self._stamp.items():
-            _compare(found, key, wanted)
+        check_stamp(read_stamp(folder), self._stamp)
         # LoRA weights take the type of the base; left alone, PEFT would make them float32 on a base of bfloat16.
         kept = {"adapter_name": _inner(name), "autocast_adapter_dtype": False}
         if isinstance(self._model, PeftModel):

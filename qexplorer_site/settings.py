@@ -181,6 +181,12 @@ SEARCH_ATTACH = env_json("QX_SEARCH_ATTACH")
 SEARCH_FILE = VAR_DIR / "search.sqlite3"
 FOLDS_FILE = env_str("QX_FOLDS_FILE")
 
+# A server of the operator's own that speaks OpenAI's protocol; without one the worker `suggester` holds the model.
+LLM_URL = env_str("QX_LLM_URL")
+LLM_KEY = env_str("QX_LLM_KEY")
+LLM_MODEL = env_str("QX_LLM_MODEL")
+LLM_ALLOWED_HOSTS = env_list("QX_LLM_ALLOW_HOST")
+
 CLAIM_LEASE_MINUTES = env_int("QX_CLAIM_LEASE_MINUTES", 10, low=1, high=480)
 PAGE_SIZE = env_int("QX_PAGE_SIZE", 50, low=10, high=200)
 RUN_KEEP = env_int("QX_RUN_KEEP", 1000, low=100, high=10000)
