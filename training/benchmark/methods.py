@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from django.utils.module_loading import import_string
 
-from training.benchmark import floors, oracles, statistics, suggester
+from training.benchmark import feedback, floors, oracles, statistics, suggester
 from training.benchmark.choice import Choice, Interactive, Method, Reference, play
 from training.benchmark.suites import Answers, Task
 
 METHODS: Mapping[str, Method] = {
     "search": suggester.search,
     "search-one": suggester.search_one,
+    "search-by-risk": feedback.search_by_risk,
     "control": suggester.control,
     "tf-idf": statistics.tf_idf,
     "tf-idf-one": statistics.tf_idf_one,
@@ -23,7 +24,10 @@ METHODS: Mapping[str, Method] = {
     "random": floors.random,
     "lexicon": floors.lexicon,
 }
-INTERACTIVE: Mapping[str, Interactive] = {}
+INTERACTIVE: Mapping[str, Interactive] = {
+    "search-feedback": feedback.search_feedback,
+    "search-risk-order": feedback.search_risk_order,
+}
 TRAINED: Mapping[str, Method] = {}
 """Methods that need the learning stack and minutes to hours: they run only when named."""
 REFERENCES: Mapping[str, Reference] = {

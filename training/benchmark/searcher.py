@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from extraction.search.base import Order, SearchEngine, SearchPage, SearchRequest
+from extraction.search.base import MAX_SIZE, Order, SearchEngine, SearchPage, SearchRequest
 from extraction.suggest import MASK
 from extraction.text import Analysis, MatchMode
 from training.metrics import DEPTH
@@ -25,6 +25,7 @@ class Searcher:
         self._analysis = analysis
         self._texts = texts
         self._found: dict[str, Found] = {}
+        self._all: dict[str, tuple[int, ...]] = {}
 
     def find(self, query: str) -> Found:
         """The newest 100 matches of a phrase. A query of which nothing remains finds nothing."""
@@ -36,6 +37,14 @@ class Searcher:
             page = self._engine.search(request)
             self._found[key] = Found(page.counts.live, tuple(hit.id for hit in page.hits))
         return self._found[key]
+
+    def all_of(self, query: str) -> tuple[int, ...]:
+        """All matches of a phrase, newest first, as far as an engine gives them (10,000)."""
+        key = self._analysis.key(query, MatchMode.PHRASE)
+        if key not in self._all:
+            request = SearchRequest(text=query, mode=MatchMode.PHRASE, size=MAX_SIZE, order=Order.RECENT)
+            self._all[key] = tuple(hit.id for hit in self._engine.search(request).hits)
+        return self._all[key]
 
     def matching(self, text: str, lengths: range) -> dict[str, Found]:
         """All phrases (keys) of a text that match anything, with what they match.
