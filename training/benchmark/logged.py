@@ -6,6 +6,7 @@ phrase of 2-4 tokens. On the two Chinese suites that gives within 1 % the rows t
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from training.benchmark.phrases import Frequency, frequencies, phrases_of, query_lengths
 from training.benchmark.suites import LabelledReport, Training
@@ -15,6 +16,7 @@ RARE_NEEDS = 2
 RARE_LENGTHS = range(2, 5)
 
 
+@lru_cache(maxsize=1)
 def logged_queries(training: Training) -> dict[str, list[str]]:
     """For each train report (by id) the queries that people would have run from it."""
     lengths = query_lengths(training.analysis)
