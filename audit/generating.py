@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 
+from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from audit.models import Generation, Report, ReportStatus, SuggesterName
@@ -21,7 +22,8 @@ from audit.queueing import enqueue
 from audit.suggesting import is_on
 from extraction.artifacts import DamagedArtifact, UnsafeArtifact, fetch_folder
 from extraction.card import HELD, CardLock, is_card_wanted
-from extraction.generation import AdapterRefused, LocalModel, ModelRefused, Proposer, check_adapter
+from extraction.generation import AdapterRefused, LocalModel, ModelRefused, check_adapter
+from extraction.llm_server import AddressRefused, LlmServerError, ServerProposer
 from extraction.models import Adapter, AdapterRole, BaseModel
 from extraction.prompts import get_prompt
 from extraction.registry import adapters_at_work, adapters_for
@@ -73,7 +75,7 @@ def is_behind() -> bool:
 
 def yield_card() -> None:
     """Leave the card where a training asks for it. Between two jobs, and where a training queues it as a job."""
-    if _model.is_loaded and is_card_wanted():
+    if _model.is_in_memory and is_card_wanted():
         _model.leave()
         logger.info("The language model left the card to a training; search suggests alone meanwhile.")
 
@@ -138,21 +140,27 @@ def _of_one_base(found: Sequence[Unread]) -> list[Unread]:
 
 
 def _generate(batch: Sequence[Unread], at_work: Mapping[AdapterRole, Adapter]) -> bool:
-    """Write the queries for a batch. False where nothing can be done now; the next tick asks again."""
-    proposer = _proposer(batch[0].adapter.base, at_work)
-    if proposer is None:
+    """Write the queries for a batch. False where that cannot be done now; the tick asks again."""
+    base = batch[0].adapter.base
+    try:
+        model = _model.on(base, [adapter for adapter in at_work.values() if adapter.base_id == base.pk])
+        if model is None:
+            return False
+        batch = [one for one in batch if one.adapter not in _model.refused]
+        began = time.perf_counter()
+        proposed = model.propose([one.report.item_text.text for one in batch], [one.adapter.name for one in batch])
+    except (LlmServerError, AddressRefused) as error:
+        logger.warning("The language model's server did not answer, search suggests alone: %s", error)
+        _model.leave()  # it may have lost what was loaded
         return False
-    batch = [one for one in batch if one.adapter not in _model.refused]
-    began = time.perf_counter()
-    proposed = proposer.propose([one.report.item_text.text for one in batch], [one.adapter.name for one in batch])
-    took_ms = (time.perf_counter() - began) * 1000 / max(len(batch), 1)
+    took_ms = (time.perf_counter() - began) * 1000
     Generation.objects.bulk_create(
         (
             Generation(
                 item_text=one.report.item_text,
                 adapter=one.adapter,
                 spans=[[query.start, query.end, query.confidence] for query in queries],
-                took_ms=took_ms,
+                took_ms=took_ms / len(batch),
             )
             for one, queries in zip(batch, proposed, strict=True)
         ),
@@ -161,28 +169,19 @@ def _generate(batch: Sequence[Unread], at_work: Mapping[AdapterRole, Adapter]) -
     return True
 
 
-def _proposer(base: BaseModel, at_work: Mapping[AdapterRole, Adapter]) -> Proposer | None:
-    if find_spec("torch") is None:
-        logger.warning("An adapter is at work, and the learning stack is not installed here: search suggests alone.")
-        return None
-    if is_card_wanted():
-        _model.leave()
-        return None
-    return _model.on(base, [adapter for adapter in at_work.values() if adapter.base_id == base.pk])
-
-
 class _Model:
-    """The base model that this process holds, with the adapters at work on it."""
+    """The base model that this process holds, or whose server it asks, with the adapters at work on it."""
 
     def __init__(self) -> None:
         self._base: BaseModel | None = None
-        self._model: LocalModel | None = None
-        self._card: CardLock | None = None
+        self._model: LocalModel | ServerProposer | None = None
+        self._loaded: set[Adapter] = set()
         self._refused: dict[Adapter, float] = {}
+        self._card: CardLock | None = None
 
     @property
-    def is_loaded(self) -> bool:
-        return self._model is not None
+    def is_in_memory(self) -> bool:
+        return isinstance(self._model, LocalModel)
 
     @property
     def refused(self) -> set[Adapter]:
@@ -190,56 +189,80 @@ class _Model:
         now = time.monotonic()
         return {adapter for adapter, at in self._refused.items() if now - at < AGAIN_AFTER_S}
 
-    def on(self, base: BaseModel, adapters: Sequence[Adapter]) -> LocalModel | None:
-        """The model, with exactly these adapters on it, but for those that are refused. None where the base cannot be
-        loaded, or a training has the card.
+    def on(self, base: BaseModel, adapters: Sequence[Adapter]) -> LocalModel | ServerProposer | None:
+        """The model with exactly these adapters on it, but for those that are refused.
+
+        None where the base cannot be used, the learning stack is missing, or a training has the card.
         """
-        if self._base != base:
-            self.leave()
-            try:
-                self._load(base)
-            except (ModelRefused, DamagedArtifact, UnsafeArtifact, OSError) as error:
-                logger.error("The base model %s cannot be used, search suggests alone: %s", base, error)
-                self.leave()
-                self._refused |= dict.fromkeys(adapters, time.monotonic())
-        if self._model is None:
+        if not _has_learning_stack():
+            logger.warning("An adapter is at work, but the learning stack is not installed: search suggests alone.")
             return None
-        names = {adapter.name for adapter in adapters}
-        for name in set(self._model.adapters) - names:
-            self._model.drop_adapter(name)
-        for adapter in set(adapters) - self.refused:
-            if adapter.name not in self._model.adapters:
-                self._add(self._model, adapter)
+        if not settings.LLM_URL and is_card_wanted():
+            self.leave()
+        elif self._base != base:
+            self.leave()
+            self._open(base, adapters)
+        if self._model is not None:
+            self._swap(self._model, set(adapters))
         return self._model
 
     def leave(self) -> None:
         """Free the memory, and the card."""
-        if self._model is not None:
+        was_in_memory = self.is_in_memory
+        self._model, self._base, self._loaded = None, None, set()
+        if was_in_memory:
             import torch
 
-            self._model = None
             gc.collect()
             torch.cuda.empty_cache()
-        self._base = None
         if self._card is not None:
             self._card.release()
 
-    def _load(self, base: BaseModel) -> None:
+    def _open(self, base: BaseModel, adapters: Iterable[Adapter]) -> None:
         self._card = self._card or CardLock(HELD)
-        if not self._card.take(shared=True):
+        if not settings.LLM_URL and not self._card.take(shared=True):
             return  # a training has it
-        folder = fetch_folder(base.digest) if base.digest else base.reference
-        self._model = LocalModel.open(folder, prompt=get_prompt(base.prompt_version), revision=base.revision)
-        self._base = base
-
-    def _add(self, model: LocalModel, adapter: Adapter) -> None:
         try:
-            folder = fetch_folder(adapter.digest)
-            check_adapter(folder, adapter=adapter, base=adapter.base)
-            model.load_adapter(adapter.name, folder)
-        except (AdapterRefused, DamagedArtifact, UnsafeArtifact, OSError) as error:
-            logger.error("The adapter %s is refused, search suggests alone: %s", adapter, error)
-            self._refused[adapter] = time.monotonic()
+            self._model, self._base = _model_of(base), base
+        except (ModelRefused, DamagedArtifact, UnsafeArtifact, OSError) as error:
+            logger.error("The base model %s cannot be used, search suggests alone: %s", base, error)
+            self._refused |= dict.fromkeys(adapters, time.monotonic())
+            self.leave()
+
+    def _swap(self, model: LocalModel | ServerProposer, adapters: set[Adapter]) -> None:
+        for adapter in self._loaded - adapters:
+            model.drop_adapter(adapter.name)
+            self._loaded.remove(adapter)
+        for adapter in adapters - self._loaded - self.refused:
+            try:
+                folder = fetch_folder(adapter.digest)
+                check_adapter(folder, adapter=adapter, base=adapter.base)
+                if adapter.name not in model.adapters:  # a server may have it from its start
+                    model.load_adapter(adapter.name, folder)
+                self._loaded.add(adapter)
+            except (AdapterRefused, DamagedArtifact, UnsafeArtifact, OSError) as error:
+                logger.error("The adapter %s is refused, search suggests alone: %s", adapter, error)
+                self._refused[adapter] = time.monotonic()
+
+
+def _has_learning_stack() -> bool:
+    return find_spec("transformers") is not None
+
+
+def _model_of(base: BaseModel) -> LocalModel | ServerProposer:
+    folder = fetch_folder(base.digest) if base.digest else base.reference
+    prompt = get_prompt(base.prompt_version)
+    if not settings.LLM_URL:
+        return LocalModel.open(folder, prompt=prompt, revision=base.revision)
+    return ServerProposer.open(
+        folder,
+        prompt=prompt,
+        revision=base.revision,
+        url=settings.LLM_URL,
+        key=settings.LLM_KEY,
+        model=settings.LLM_MODEL,
+        allowed_hosts=settings.LLM_ALLOWED_HOSTS,
+    )
 
 
 _model = _Model()
