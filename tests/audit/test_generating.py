@@ -19,11 +19,12 @@ from extraction.models import Adapter, AdapterPromotion, AdapterRole, BaseModel
 from extraction.registry import adapter_for, adapters_at_work
 from tests.audit.loop import key, make_indexed
 from tests.audit.models_at_work import at_work, written
+from tests.extraction.test_llm_server import Server, server
 from tests.factories import make_adapter, make_base, make_promotion, make_report
 from tests.queues import empty_queues, waiting, work_off
 from tests.tiny import base_folder, tiny_adapter, tiny_base
 
-__all__ = ["base_folder"]
+__all__ = ["base_folder", "server"]
 
 pytestmark = pytest.mark.django_db
 
@@ -351,3 +352,77 @@ def test_where_the_queue_was_emptied_the_tick_asks_again():
     written(other, adapters_at_work()[SERVING], "steel stamp")
     jobs.tick()
     assert "generate-ahead-0" in waiting("suggest")
+
+
+# --- a server of the operator's own
+
+
+@pytest.fixture
+def served(server: Server, settings, adapters) -> list[str]:
+    """The adapters that the server has; `a` serves here, and every question is answered with two phrases."""
+    loaded: list[str] = []
+
+    def load(body):
+        loaded.append(body["lora_name"])
+        return 200, "Success."
+
+    def unload(body):
+        loaded.remove(body["lora_name"])
+        return 200, "Success."
+
+    server.answers["/v1/models"] = lambda body: (200, {"data": [{"id": name} for name in loaded]})
+    server.answers["/v1/load_lora_adapter"] = load
+    server.answers["/v1/unload_lora_adapter"] = unload
+    server.completions("steel stamp，call now")
+    settings.LLM_URL = server.url
+    make_promotion(adapter=adapters["a"])
+    return loaded
+
+
+def test_a_server_of_ones_own_stands_in_for_the_model(served):
+    make_report(text=TEXT)
+    generate_ahead()
+    assert served == ["a"]
+    assert [TEXT[start:end] for start, end, _confidence in Generation.objects.get().spans] == [
+        "steel stamp",
+        "call now",
+    ]
+    assert not generating._model.is_in_memory
+
+
+def test_the_server_swaps_adapters_too(served, adapters):
+    make_report(text=TEXT)
+    generate_ahead()
+    make_promotion(adapter=adapters["b"])
+    generate_ahead()
+    assert served == ["b"]
+
+
+def test_a_server_needs_no_card_of_this_machine(served):
+    make_report(text=TEXT)
+    with CardLock(WANTED) as wanted:
+        wanted.take()
+        generate_ahead()
+    assert Generation.objects.exists()
+
+
+def test_a_server_that_lost_its_adapters_gets_them_again(served, server):
+    make_report(text=TEXT)
+    generate_ahead()
+    served.clear()
+    server.answers["/v1/completions"] = lambda body: (404, "no such model")
+    make_report(text=TEXT)
+    generate_ahead()
+    assert Generation.objects.count() == 1
+    server.completions("steel stamp")
+    generate_ahead()
+    assert served == ["a"]
+    assert Generation.objects.count() == 2
+
+
+def test_a_server_that_is_down_leaves_search_alone(served, settings):
+    settings.LLM_URL = "http://127.0.0.1:1"
+    make_report(text=TEXT)
+    generate_ahead()
+    assert not Generation.objects.exists()
+    assert waiting("suggest") == []
