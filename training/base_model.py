@@ -31,9 +31,9 @@ from extraction.prompts import Prompt, get_prompt
 from extraction.text import Analysis, get_analysis
 from training.card import GaveUp, turn_to_train
 from training.models import EvaluationSet
+from training.naming import next_name
 from training.near import near_to
 from training.pretraining import Phase, Rows, Schedule, Stopped, loss_per_character, pretrain
-from training.services import next_name
 from training.tokenizer import build_tokenizer
 from training.trainer_parts import NothingToTrain, commit
 from training.watching import TrainingError, Watch
@@ -158,7 +158,7 @@ def build_base(
     learned, held_out = _split(texts)
     if not learned:
         raise NothingToTrain("There are no item texts to learn from.")
-    data_digest = _digest(texts)
+    data_digest = digest_of(texts)
     of = json.dumps([asdict(profile), seed, prompt.version, analysis.name, data_digest])
     with _device(profile) as device:
         tokenizer = build_tokenizer(learned, prompt)
@@ -236,7 +236,7 @@ def _split(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     return [text for text in texts if text not in held_out], chosen[:MOST_HELD_OUT]
 
 
-def _digest(texts: Sequence[str]) -> str:
+def digest_of(texts: Sequence[str]) -> str:
     """SHA-256 over the digests of the texts, in order."""
     digest = hashlib.sha256()
     for text in texts:
