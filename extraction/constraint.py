@@ -11,6 +11,7 @@ of one query and the begin of the next are handled; it is measured to reach ever
 """
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 LETTERS_A_WORD = 10
 """Bounds a query of words in characters: ten times as many of these as words. No word is longer than all may be."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,11 @@ class Constraint:
         self._analysis = analysis
 
     def matcher(self, content: str, *, most: int) -> "LLMatcher | None":
-        """What follows an answer to this text token by token; None if no query can be made of the text."""
+        """What follows an answer to this text token by token; None if no query can be made of the text.
+
+        None as well where llguidance refuses the grammar, which no text is known to do: one text must not hold up all
+        that wait with it.
+        """
         from llguidance import LLMatcher
 
         rules = grammar(content, self._prompt, most=most, limits=self._limits, analysis=self._analysis)
@@ -110,7 +117,9 @@ class Constraint:
             return None
         matcher = LLMatcher(self._vocabulary, rules, log_level=0)
         if matcher.is_error():
-            raise ValueError(f"The grammar of a text of {len(content)} characters was refused: {matcher.get_error()}")
+            logger.error("The grammar of a text of %d characters was refused.", len(content))
+            logger.debug("%s", matcher.get_error())
+            return None
         return matcher
 
     def mask(self, matchers: Sequence["LLMatcher"]) -> "Mask":

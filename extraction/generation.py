@@ -5,7 +5,8 @@ work. It answers many reports in one batch, each by the adapter that is named fo
 report, held to the report's own words (extraction/constraint.py). The order of the list is the model's own ranking, as
 in KESR; a search may order it anew.
 
-Greedy, since lists by beam search were better or worse by chance at four to six times the cost (0016).
+Greedy, since lists by beam search were better or worse by chance at four to six times the cost
+(docs/decisions/0016-constrained-decoding.md).
 """
 
 import copy
@@ -45,7 +46,6 @@ STAMP_FILE = "training.json"
 """Lies beside the weights of an adapter; holds at least the keys of `stamp`."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 _COMMIT = re.compile("[0-9a-f]{40}")
-
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -165,7 +165,7 @@ def check_adapter(folder: Path, *, adapter: "Adapter", base: "BaseModel") -> Non
     check_stamp(found, {key: getattr(base, key) for key in ("weights_hash", *asked)})
 
 
-def read_stamp(folder: Path) -> dict[str, str]:
+def read_stamp(folder: Path) -> dict[str, Any]:
     """The stamp of an adapter's folder. Raises AdapterRefused where it has none, or holds what could run code."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix not in SAFE:
@@ -175,11 +175,16 @@ def read_stamp(folder: Path) -> dict[str, str]:
     for name in ("adapter_config.json", "adapter_model.safetensors", STAMP_FILE):
         if not (folder / name).is_file():
             raise AdapterRefused(f"The adapter has no {name}.")
-    read: dict[str, str] = json.loads((folder / STAMP_FILE).read_text(encoding="utf-8"))
+    try:
+        read = json.loads((folder / STAMP_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AdapterRefused(f"The adapter's {STAMP_FILE} is no JSON.") from error
+    if not isinstance(read, dict):
+        raise AdapterRefused(f"The adapter's {STAMP_FILE} is no JSON object.")
     return read
 
 
-def check_stamp(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def check_stamp(found: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
     """Raise AdapterRefused at the first entry of a stamp that is not as wanted."""
     for key, value in wanted.items():
         if found.get(key) != value:

@@ -168,6 +168,13 @@ def test_text_whose_words_are_all_too_long_gives_an_empty_answer(constraint, tex
     assert constraint.pieces(walk(constraint, text, random.Random(0))) == []
 
 
+def test_text_whose_grammar_is_refused_holds_up_nothing(constraint, monkeypatch, caplog):
+    monkeypatch.setattr("extraction.constraint.grammar", lambda *args, **kwargs: "start: 加微信")
+    assert constraint.matcher("加微信", most=8) is None
+    assert "3 characters was refused" in caplog.text
+    assert "加微信" not in caplog.text
+
+
 # --- reading the answer
 
 

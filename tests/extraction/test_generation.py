@@ -470,3 +470,12 @@ def test_adapter_without_its_files_is_refused(adapters, rows, tmp_path, name):
     (folder / name).unlink()
     with pytest.raises(AdapterRefused, match=name):
         check_adapter(folder, adapter=adapter, base=base)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_adapter_whose_stamp_cannot_be_read_is_refused(adapters, rows, tmp_path, content):
+    adapter, base = rows
+    folder = copied(adapters, tmp_path)
+    (folder / "training.json").write_text(content)
+    with pytest.raises(AdapterRefused, match="no JSON"):
+        check_adapter(folder, adapter=adapter, base=base)
