@@ -18,6 +18,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from extraction.search import get_engine
 from qexplorer_site.processes import descendants, is_alive
 from tests.audit.loop import confirmed_report, explored, exposures_of, key, make_indexed, own
 from tests.site.installation import Installation
+from tests.tiny import need_learning_stack
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +53,21 @@ texts = [f"forged diploma with stamp number {n} word{n}" for n in range(40)] + [
 store_items([ItemRow("market", f"i{n}", text, now - timedelta(days=1)) for n, text in enumerate(texts)])
 store_complaints([ComplaintRow("market", f"c{n}", f"i{n}", "forgery", now) for n in range(6)])
 index_items(list(Item.objects.values_list("pk", flat=True)))
+"""
+
+AN_ADAPTER_SERVES = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from extraction.artifacts import store_folder
+from extraction.generation import stamp
+from tests.factories import make_adapter, make_base, make_promotion
+from tests.tiny import tiny_adapter, tiny_base
+
+with TemporaryDirectory() as scratch:
+    folder = tiny_base(Path(scratch) / "base")
+    base = make_base("tiny", digest=store_folder(folder), **stamp(folder, "zh-1"))
+    adapter = tiny_adapter(Path(scratch) / "adapter", folder)
+    make_promotion(adapter=make_adapter("dpo-14", base=base, digest=store_folder(adapter)))
 """
 
 A_LATER_TICK = """
@@ -310,6 +327,37 @@ def test_everything_killed_at_once_goes_on_after_the_next_start(site):
     site.shell(A_LATER_TICK)
     site.wait_for_end(exploration)
     assert site.browser.insist(f"{exploration}open/", page=1)
+
+
+def test_a_suggester_killed_in_mid_batch_leaves_no_report_without_the_models_queries(site):
+    need_learning_stack()
+    unread = (
+        "SELECT count(*) FROM audit_report r LEFT JOIN audit_suggestionbatch b ON b.id = r.batch_id "
+        "WHERE r.status = 'waiting' AND coalesce(b.suggester, '') <> 'search+llm'"
+    )
+    assert site.value(unread) > 0
+    site.shell(AN_ADAPTER_SERVES)
+    site.shell(A_LATER_TICK)
+    until(lambda: is_locked(site.installation.var / "run" / "card.lock"), "no model was loaded")
+    site.kill("suggester.Suggester")
+    assert site.value("SELECT count(*) FROM audit_generation") == 0
+    until(lambda: bool(site.processes("suggester.Suggester")), "the suggester did not come back")
+    site.shell(A_LATER_TICK)
+    until(lambda: site.value(unread) == 0, "a report has no queries of the model")
+    read_twice = "SELECT count(*) - count(DISTINCT item_text_id) FROM audit_generation"
+    assert site.value(read_twice) == 0
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock file."""
+    if not path.exists():
+        return False
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @pytest.mark.elasticsearch
