@@ -47,7 +47,7 @@ LONGEST = 4_096
 """Positions that the configuration allows. Training windows are shorter, and so are most reports."""
 
 _ANSWERS = Phase(share=0.3, text_weight=0.0, answer_weight=1.0, phrases=(6, 6))
-_BOTH = Phase(share=0.7, text_weight=1.0, answer_weight=2.0, phrases=(1, 3), is_shared=True, text_part=0.35)
+_BOTH = Phase(share=0.7, text_weight=1.0, answer_weight=2.0, phrases=(1, 3), is_shared=True, text_part=0.25)
 _TEXTS = Phase(share=0.8, text_weight=1.0, answer_weight=0.0)
 _TASK = Phase(share=0.2, text_weight=1.0, answer_weight=2.0, phrases=(1, 3), is_shared=True)
 
@@ -75,7 +75,7 @@ PROFILES = {
     # Seconds, for tests.
     "tiny": Profile("tiny", 32, 2, 4, 64, 2_000, Schedule(30, 600, 4e-3, 160, (_ANSWERS, _BOTH))),
     # 0.4 million weights, minutes on one thread of a laptop.
-    "small": Profile("small", 64, 2, 4, 192, 50_000, Schedule(3_600, 2_000, 8e-3, 480, (_ANSWERS, _BOTH))),
+    "small": Profile("small", 64, 2, 4, 192, 50_000, Schedule(2_400, 2_000, 8e-3, 480, (_ANSWERS, _BOTH))),
     # 53 million weights and those of the characters, for a card.
     "medium": Profile(
         "medium", 640, 10, 10, 1_920, 2_000_000, Schedule(6_000, 65_536, 6e-4, 480, (_TEXTS, _TASK), 500), True

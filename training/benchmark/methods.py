@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from django.utils.module_loading import import_string
 
-from training.benchmark import feedback, floors, oracles, statistics, suggester
+from training.benchmark import feedback, floors, llm, oracles, statistics, suggester
 from training.benchmark.choice import Choice, Interactive, Method, Reference, play
 from training.benchmark.suites import Answers, Task
 
@@ -28,7 +28,7 @@ INTERACTIVE: Mapping[str, Interactive] = {
     "search-feedback": feedback.search_feedback,
     "search-risk-order": feedback.search_risk_order,
 }
-TRAINED: Mapping[str, Method] = {}
+TRAINED: Mapping[str, Method] = {**llm.LLM}
 """Methods that need the learning stack and minutes to hours: they run only when named."""
 REFERENCES: Mapping[str, Reference] = {
     "human": oracles.human,
