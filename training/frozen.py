@@ -83,15 +83,16 @@ def freeze(name: str, *, cutoff: datetime, user: User | None = None, most: int =
         raise CannotFreeze(_("There is a test set of this name already; a frozen one does not change.")) from error
 
 
-def confirmed_after(cutoff: datetime) -> QuerySet[Report]:
-    """Reports opened after a moment whose text was judged toxic and still has its words."""
+def confirmed_reports() -> QuerySet[Report]:
+    """Reports whose text was judged toxic and still has its words."""
     confirmed = Q(outcome=Outcome.CONFIRMED) | Q(status=ReportStatus.EXPLORING)
-    return Report.objects.filter(confirmed, opened__gt=cutoff).exclude(item_text__text="")
+    return Report.objects.filter(confirmed).exclude(item_text__text="")
 
 
 def _reports(cutoff: datetime, most: int) -> list[list[int]]:
     """[[report id, item text id], …] by id."""
-    newest = confirmed_after(cutoff).order_by("-opened", "-pk").values_list("item_text_id", "pk")
+    after = confirmed_reports().filter(opened__gt=cutoff)
+    newest = after.order_by("-opened", "-pk").values_list("item_text_id", "pk")
     by_text: dict[int, int] = {}
     for text_id, pk in newest.iterator(_CHUNK):
         by_text.setdefault(text_id, pk)
