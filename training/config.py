@@ -72,6 +72,9 @@ class TrainConfig:
     """Stop after so many steps; 0: after the epochs."""
     save_steps: int = _number(200, 1, 1_000_000)
     """Steps between two checkpoints."""
+    threads: int = _number(1, 1, 1_024)
+    """On a CPU. Another number rounds otherwise, so one makes the result the same on every machine; a small model gains
+    little by more."""
     activation_checkpointing: str = _word("auto", "auto", "on", "off")
     """Compute activations again instead of keeping them: a third slower, for rows that do not fit. `auto`: where the
     longest micro-batch would fill the card."""

@@ -200,7 +200,7 @@ def fit(
     if resume is not None and completed_step(resume, of=of) is None:
         tell(partial(watch.note, "The stored checkpoint is damaged or of another training; it is not used."))
     micro = config.micro_batch_size
-    while (fitted := _attempt(build, micro, of=of, work=work, watch=watch, resume=resume)) is None:
+    while (fitted := _attempt(build, micro, config, of=of, work=work, watch=watch, resume=resume)) is None:
         micro = _smaller(config, micro)
         sentence = f"Out of memory: goes on with {micro} rows at a time, {config.batch_size // micro} times a step."
         tell(partial(watch.note, sentence))
@@ -208,7 +208,14 @@ def fit(
 
 
 def _attempt(
-    build: "Callable[[int], Trainer]", micro: int, *, of: str, work: Path, watch: Watch, resume: Path | None
+    build: "Callable[[int], Trainer]",
+    micro: int,
+    config: TrainConfig,
+    *,
+    of: str,
+    work: Path,
+    watch: Watch,
+    resume: Path | None,
 ) -> Fitted | None:
     """One training with this micro-batch; None where the memory did not suffice for it."""
     import torch
@@ -226,7 +233,7 @@ def _attempt(
         trainer = build(micro)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watching(watch, work=work, of=of))
-        with fast_cpu_head():
+        with fast_cpu_head(), _threads(config.threads):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except torch.OutOfMemoryError:
         return None
@@ -234,6 +241,19 @@ def _attempt(
     if newest is None:
         raise RuntimeError(f"The training left no checkpoint in {work}.")
     return _fitted(newest, micro)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Where there is no card, compute with so many threads of the CPU."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if torch.cuda.is_available() else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
