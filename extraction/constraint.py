@@ -59,7 +59,9 @@ def encodable(text: str) -> str:
 def grammar(content: str, prompt: Prompt, *, most: int, limits: Limits, analysis: Analysis) -> str | None:
     """The grammar of all answers to this text, in llguidance's dialect of Lark; None if no query can be made of it.
 
-    The text goes in as ASCII JSON, so that nothing in it can be taken for grammar.
+    The text goes in as ASCII JSON, so that nothing in it can be taken for grammar. The whole answer is one terminal:
+    between terminals the lexer is greedy, by bytes, and after `加微信` of "加微信！" it would take the first bytes of a
+    separator "，" for those of "！", and then allow no separator any more.
     """
     outside = re.escape(prompt.separator + MASK) + r"\n\r"
     if not any(len(run.strip()) >= limits.shortest for run in re.split(f"[{outside}]", content)):
@@ -69,7 +71,8 @@ def grammar(content: str, prompt: Prompt, *, most: int, limits: Limits, analysis
     words = rf" & /[^{outside}\s]+([^\S\n\r]+[^{outside}\s]+){{0,{limits.longest - 1}}}/" if is_spaced else ""
     more = f" ({json.dumps(prompt.separator)} QUERY){{0,{most - 1}}}" if most > 1 else ""
     return (
-        f"start: QUERY{more}\n"
+        "start: ANSWER\n"
+        f"ANSWER: QUERY{more}\n"
         f"QUERY: PHRASE & /[^{outside}]{{{limits.shortest},{letters}}}/{words}\n"
         f'PHRASE: %regex {{"substring_chunks": {json.dumps(_chunks(content, analysis))}}}\n'
     )

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from extraction.constraint import Constraint, Limits, encodable, grammar
-from extraction.prompts import PROMPTS, end_token_id
+from extraction.prompts import PROMPTS, answer_ids, end_token_id
 from extraction.text import MatchMode, get_analysis
 from tests.tiny import EXTRA, need_learning_stack, tiny_tokenizer
 
@@ -47,7 +47,7 @@ POOL = [
 
 
 def random_text(draw: random.Random) -> str:
-    return "".join(draw.choices(POOL, k=draw.randrange(0, 40)))
+    return "".join(draw.choices(POOL, k=draw.randrange(0, 30)))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def walk(constraint: Constraint, text: str, draw: random.Random, *, most: int = 
         allowed = bits_of(matcher.compute_bitmask())
         assert allowed, f"dead end after {ids} in {text!r}"
         others = [id_ for id_ in allowed if id_ != constraint.end]
-        ids.append(draw.choice(others) if others and draw.random() < 0.9 else allowed[-1])
+        ids.append(draw.choice(others) if others and draw.random() < 0.8 else allowed[-1])
         assert matcher.consume_token(ids[-1])
     return ids
 
@@ -131,6 +131,10 @@ def test_answer_of_phrases_of_the_text_is_allowed(constraint, tokenizer, answer)
 )
 def test_any_other_answer_is_not(constraint, tokenizer, answer):
     assert not accepts(constraint, "请加vx12345！加微信，办证", answer, tokenizer)
+
+
+def test_sign_behind_a_query_that_begins_with_the_separators_bytes_forbids_no_separator(constraint, tokenizer):
+    assert accepts(constraint, "加微信！办证；", "加微信，办证，微信", tokenizer)
 
 
 def test_so_many_queries_and_no_more(constraint, tokenizer):
@@ -214,6 +218,44 @@ def test_vocabulary_entry_across_a_separator_belongs_to_both_queries():
     ]
 
 
+def bpe_tokenizer():
+    """Byte-level BPE as Qwen's, trained on texts that let it merge across words, separators and bytes of characters."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    words = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    made.decoder = decoders.ByteLevel()
+    draw = random.Random(1)
+    texts = ["，".join("".join(draw.choices(EXTRA, k=draw.randrange(1, 5))) for _ in range(30)) for _ in range(200)]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False))
+    made.add_special_tokens([AddedToken("<|im_end|>", special=True)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", chat_template="{{ '' }}")
+
+
+def test_byte_level_bpe_reaches_every_answer_and_no_other():
+    need_learning_stack()
+    tokenizer = bpe_tokenizer()
+    entries = [tokenizer.decode([id_]) for id_ in range(len(tokenizer))]
+    assert any("，" in entry and len(entry) > 1 for entry in entries)  # a separator with the begin of a query
+    constraint = make_constraint(tokenizer)
+    draw = random.Random(2)
+    for _ in range(200):
+        text = "".join(draw.choices(EXTRA + "，！", k=40)) + "😀vx12345龘"
+        tokens = QX.spans(text, MatchMode.PHRASE)
+        starts = draw.sample(range(len(tokens) - 3), 3)
+        queries = [text[tokens[at].start : tokens[at + draw.randrange(1, 4)].end] for at in starts]
+        said = [query for query in queries if "，" not in query]
+        if said:
+            matcher = constraint.matcher(text, most=8)
+            assert all(matcher.consume_token(id_) for id_ in answer_ids(tokenizer, said, ZH)), (text, said)
+        assert_queries_stand_in(text, [piece.text for piece in constraint.pieces(walk(constraint, text, draw))])
+
+
 # --- the proof
 
 
@@ -237,7 +279,7 @@ def test_ten_thousand_random_texts_yield_only_what_they_say(constraint):
     draw, queries = random.Random(11), 0
     for _ in range(10_000):
         text = random_text(draw)
-        said = [piece.text for piece in constraint.pieces(walk(constraint, text, draw, most=3))]
+        said = [piece.text for piece in constraint.pieces(walk(constraint, text, draw, most=2))]
         assert_queries_stand_in(text, said)
         queries += len(said)
     assert queries > 10_000  # so many were tried; texts that allow none are few
