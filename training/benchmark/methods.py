@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from django.utils.module_loading import import_string
 
-from training.benchmark import feedback, floors, llm, oracles, statistics, suggester
+from training.benchmark import feedback, floors, llm, oracles, seq2seq, statistics, suggester, tagger, zero_shot
 from training.benchmark.choice import Choice, Interactive, Method, Reference, play
 from training.benchmark.suites import Answers, Task
 
@@ -28,7 +28,12 @@ INTERACTIVE: Mapping[str, Interactive] = {
     "search-feedback": feedback.search_feedback,
     "search-risk-order": feedback.search_risk_order,
 }
-TRAINED: Mapping[str, Method] = {**llm.LLM}
+TRAINED: Mapping[str, Method] = {
+    "bi-lstm-crf": tagger.bi_lstm_crf,
+    "bart": seq2seq.encoder_decoder,
+    "zero-shot": zero_shot.zero_shot,
+    **llm.LLM,
+}
 """Methods that need the learning stack and minutes to hours: they run only when named."""
 REFERENCES: Mapping[str, Reference] = {
     "human": oracles.human,
