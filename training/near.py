@@ -5,7 +5,7 @@ the labelled suites: no such cluster may lie on both sides of a split. Nothing i
 
 *Groups* are wider: texts of one policy with similar words, ten different ones each on average. Counts of token
 1-2-grams are reduced to 32 numbers (TruncatedSVD, fitted on a sample), the texts of a policy are cut by mini-batch
-k-means until a cell has at most 2,000, and each cell is halved by bisecting k-means until its groups have that size.
+k-means until a cell has at most 2,000, and in each cell the nearest are joined (Ward) until its groups have that size.
 Only those numbers are kept, in a file, so that a million texts need little memory.
 
 docs/decisions/0017-split-by-cluster.md has the reasons and what was measured.
@@ -15,7 +15,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,7 +242,7 @@ def groups(
         count = 0
         for rows in _by_policy(texts, first):
             for cell in _cells(vectors, rows, seed):
-                inside = _halved(vectors[cell], size, seed)
+                inside = _joined(vectors[cell], size)
                 labels[cell] = count + inside
                 count += int(inside.max()) + 1
     return _members(labels[copy_of])
@@ -300,15 +300,15 @@ def _weighted(counts: csr_matrix, rarity: Floats) -> csr_matrix:
     return counts
 
 
-def _reducer(rows: csr_matrix, seed: int) -> "TruncatedSVD | None":
-    """Nothing to reduce to where there are fewer texts than numbers: their vectors are then padded."""
+def _reducer(rows: csr_matrix, seed: int) -> "TruncatedSVD":
+    """Fitted to as many numbers as there are texts, where those are fewer than 32."""
     from sklearn.decomposition import TruncatedSVD
 
-    width = min(_WIDTH, rows.shape[0])
-    return TruncatedSVD(width, random_state=seed).fit(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):  # texts that are all alike have no variance to explain
+        return TruncatedSVD(min(_WIDTH, rows.shape[0]), random_state=seed).fit(rows)
 
 
-def _reduced(rows: csr_matrix, reducer: Any) -> Floats:
+def _reduced(rows: csr_matrix, reducer: "TruncatedSVD") -> Floats:
     from sklearn.preprocessing import normalize
 
     reduced = normalize(reducer.transform(rows))
@@ -340,16 +340,16 @@ def _slices(rows: Ints) -> Iterator[Ints]:
     return (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
 
 
-def _halved(vectors: Floats, size: int, seed: int) -> Ints:
+def _joined(vectors: Floats, size: int) -> Ints:
     """Labels (n) of one cell's groups."""
-    from sklearn.cluster import BisectingKMeans
+    from sklearn.cluster import AgglomerativeClustering
 
     places, place_of = np.unique(vectors, axis=0, return_inverse=True)
     count = -(-len(places) // size)
     if count == 1:
         return np.zeros(len(vectors), dtype=np.int64)
-    labels = BisectingKMeans(count, random_state=seed).fit_predict(places)
-    return np.unique(labels[place_of.ravel()], return_inverse=True)[1].astype(np.int64)
+    labels = AgglomerativeClustering(count, linkage="ward").fit_predict(places)
+    return np.asarray(labels, dtype=np.int64)[place_of.ravel()]
 
 
 def _members(labels: Ints) -> list[Ints]:

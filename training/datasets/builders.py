@@ -89,7 +89,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scored:
-    """A text with the candidates that could be scored. `lengths`: of the texts that it was joined from; none: of one."""
+    """A text with the candidates that could be scored. `lengths`: as in the rows; () for a text that is not joined."""
 
     id: str
     text: str

@@ -118,12 +118,17 @@ class Log:
         return self.evidence(phrases, number_of, sorted(set(giving)))
 
     def evidence(self, phrases: Phrases, number_of: dict[int, int], giving: Rows) -> "Findings":
-        """What was found by each numbered phrase (p(k|S), SPEC section 2): the judged items that it matches.
+        """What was found by each numbered phrase: p(k|S), SPEC section 2.
 
-        An item matches if the phrase stands in a judged text of it, or if the phrase exposed it (an erased text matches
-        nothing any more). So an item that an earlier phrase had removed counts for a later one as well. Of an item with
-        several judged texts the newest that matches counts. `number_of`: query id → number; `giving`: (item id, number)
-        sorted, the items whose reports gave the phrase, which never count for it.
+        Counted are items that some query exposed and that have a verdict: they are toxic or normal under each phrase
+        that matches them, whichever phrase exposed them, so that the second of two near-equal phrases is not blamed for
+        coming second. A reported item that no query exposed is left out: it was chosen by its complaints, and would
+        make every phrase of toxic reports look toxic. An item matches if the phrase stands in its exposed text, or if
+        the phrase itself exposed it (an erased text matches nothing any more); of several judged texts of an item the
+        newest that matches counts.
+
+        `number_of`: query id → number; `giving`: (item id, number) by item, the items whose reports gave the phrase,
+        which never count for it.
         """
         findings = Findings(len(phrases))
         exposures = self._read("exposures", self._exposures())
@@ -272,8 +277,10 @@ class Log:
         return rows.values_list("item_id", "item_text_id", "run__query_id")
 
     def _judged_texts(self) -> QuerySet[Any, Any]:
+        """Texts that some query exposed and somebody judged."""
+        exposed = Exists(Exposure.objects.filter(item_text=OuterRef("pk"), at__lt=self._until))
         judged = Exists(self._standing().filter(item_text=OuterRef("pk")))
-        return ItemText.objects.filter(judged).order_by("item_id", "pk").values_list("item_id", "pk", "text")
+        return ItemText.objects.filter(exposed, judged).order_by("item_id", "pk").values_list("item_id", "pk", "text")
 
     def _near_evaluation(self, excluded: EvaluationSet) -> frozenset[int]:
         """Ids of the reported texts that lie in a near-duplicate cluster with a text of the evaluation set."""

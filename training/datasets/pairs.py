@@ -40,8 +40,8 @@ Drops = Counter[DropReason]
 class Evidence:
     """What the log says of a phrase, the items left out whose reports gave it: they match it by construction.
 
-    `judged` matching items with an undisputed verdict, those removed since included; `toxic` of them; `shown`: items
-    that the phrase itself exposed, hit(k|S).
+    `judged`: exposed items that match it and have an undisputed verdict, those removed since included; `toxic` of them;
+    `shown`: items that the phrase itself exposed, hit(k|S).
     """
 
     toxic: int = 0
