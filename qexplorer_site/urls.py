@@ -7,6 +7,7 @@ from audit.views.account import SignIn
 from qexplorer_site import health
 
 urlpatterns = [
+    path("admin/learning/", include("training.urls")),  # before the admin, which answers everything below its address
     path("admin/", admin.site.urls),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),

@@ -55,7 +55,7 @@ def estimate(*, recipe: Recipe, base: BaseModel, seed: int = 0) -> Estimate:
         waits_seconds=_sum(seconds_left(run) for run in under_way),
         disk_bytes=_disk(recipe, base),
         free_bytes=shutil.disk_usage(settings.VAR_DIR).free,
-        repeats=_repeated_today(recipe, base, seed),
+        repeats=repeated_today(recipe, base, seed),
     )
 
 
@@ -116,6 +116,7 @@ def _disk(recipe: Recipe, base: BaseModel) -> int:
     return adapters + (0 if has_copy else base.parameters * 2)
 
 
-def _repeated_today(recipe: Recipe, base: BaseModel, seed: int) -> Run | None:
+def repeated_today(recipe: Recipe, base: BaseModel, seed: int) -> Run | None:
+    """The first run of the same launch that was pressed today already."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     return Run.objects.filter(recipe=recipe.name, base=base, seed=seed, after=None, at__gte=midnight).first()

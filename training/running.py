@@ -37,8 +37,9 @@ from training.card import GaveUp, turn_to_train
 from training.checkpoints import completed_step, newest_checkpoint
 from training.config import RecipeError, TrainConfig
 from training.models import Run, RunState
+from training.naming import next_name
 from training.run_process import Spec
-from training.services import cancel_followers, next_name
+from training.services import cancel_followers
 from training.supervising import Event, Outcome, supervise
 
 logger = logging.getLogger(__name__)
@@ -148,12 +149,7 @@ def checkpoint_place(run_id: int, step: int) -> str:
 
 def _spec(run: Run) -> Spec:
     """Everything that the process needs, fetched by digest onto this machine. Raises one of EXPECTED."""
-    missing = [name for name in STACK if importlib.util.find_spec(name) is None]
-    if missing:
-        raise NoLearningStack(
-            _("The learning stack is not installed on this machine (%(missing)s). ./qexplorer installs it.")
-            % {"missing": ", ".join(missing)}
-        )
+    check_stack()
     folder = run_folder(run.pk)
     folder.mkdir(parents=True, exist_ok=True)
     _clear_folders_of_others()
@@ -177,6 +173,14 @@ def _spec(run: Run) -> Spec:
         resume=_fetch_checkpoint(run),
         origin=_origin(run),
     )
+
+
+def check_stack() -> None:
+    """Raise NoLearningStack unless this machine has what training and inference need."""
+    missing = [name for name in STACK if importlib.util.find_spec(name) is None]
+    if missing:
+        words = _("The learning stack is not installed on this machine (%(missing)s). ./qexplorer installs it.")
+        raise NoLearningStack(words % {"missing": ", ".join(missing)})
 
 
 def _origin(run: Run) -> dict[str, Any]:

@@ -6,10 +6,9 @@ page made for the request, so that a double click is one run. The schedule and t
 
 import uuid
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import User
-from django.db import models, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,18 +16,33 @@ from audit.models import JobState
 from audit.queueing import enqueue_after_commit
 from audit.services.errors import Conflict, Invalid
 from audit.services.once import record_request
-from extraction.models import Adapter, AdapterKind, BaseModel
+from extraction.models import Adapter, AdapterKind, AdapterRole, BaseModel
+from extraction.registry import adapter_in, adapters_at_work
 from training.config import Recipe, RecipeError, Step, load_recipe
-from training.estimates import Estimate, estimate
-from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, LearningSettings, Refusal, Run, RunState
+from training.datasets import Options
+from training.estimates import Estimate, estimate, repeated_today
+from training.evaluate import create_evaluation
+from training.frozen import confirmed_reports
+from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, Refusal, Run, RunState
+from training.naming import next_name
+from training.promote import promote, rollback, stand_down
 
-if TYPE_CHECKING:
-    from training.datasets import Options
+__all__ = [
+    "Estimate",
+    "build_draft",
+    "cancel",
+    "decide_adapter",
+    "estimate",
+    "launch",
+    "refuse",
+    "resume",
+    "roll_back",
+    "start_base",
+    "start_build",
+    "start_evaluation",
+    "start_freeze",
+]
 
-__all__ = ["Estimate", "build_draft", "cancel", "estimate", "launch", "refuse", "resume", "start_build"]
-
-NEEDS_MODEL = (DatasetKind.POL, DatasetKind.LIST)
-"""Datasets that an adapter proposes for: they are built on the queue that has the card, when the adapter is there."""
 
 WILL_MAKE_AN_ADAPTER = (RunState.WAITING, RunState.QUEUED, RunState.RUNNING)
 
@@ -37,7 +51,7 @@ WILL_MAKE_AN_ADAPTER = (RunState.WAITING, RunState.QUEUED, RunState.RUNNING)
 def start_build(
     *,
     kind: DatasetKind,
-    options: "Options",
+    options: Options,
     user: User | None = None,
     key: uuid.UUID | None = None,
     excluded: EvaluationSet | None = None,
@@ -49,8 +63,10 @@ def start_build(
     Raises Invalid where D_pol or ranked lists are asked of no adapter.
     """
     _record(key, user, "build")
-    if kind in NEEDS_MODEL and adapter is None:
+    if kind == DatasetKind.POL and adapter is None:
         raise Invalid(_("Choose the adapter that proposes: this dataset is made of its queries."))
+    if adapter is not None and not proposes(kind):
+        raise Invalid(_("This dataset is made of the log alone: no adapter proposes for it."))
     dataset = _new_dataset(kind, options, user=user, excluded=excluded, adapter=adapter, dry_run=dry_run)
     _enqueue_build(dataset)
     return dataset
@@ -64,6 +80,7 @@ def build_draft(*, dataset: Dataset, user: User | None = None) -> None:
     )
     if not changed:
         raise Conflict(_("This build was already started."))
+    dataset.refresh_from_db()
     _enqueue_build(dataset)
 
 
@@ -76,22 +93,28 @@ def launch(
     seed: int = 0,
     gate_decides: bool = False,
     until: datetime | None = None,
+    is_sure: bool = True,
     user: User | None = None,
     key: uuid.UUID | None = None,
 ) -> list[Run]:
     """Start the whole chain of a recipe: its datasets, its trainings one after the other, the evaluation of the last.
 
     `until`: the log up to there (now). Datasets of the same settings are built once. Without `evaluation_set` nothing
-    is evaluated. Raises Invalid where the recipe cannot be read or the gate is to decide about nothing.
+    is evaluated. Raises Invalid where the recipe cannot be read, the gate is to decide about nothing, or the same was
+    launched today and nobody said that this `is_sure`.
     """
     _record(key, user, "launch")
     if gate_decides and evaluation_set is None:
         raise Invalid(_("The gate decides by an evaluation: choose the test set."))
     chain = _load(recipe)
-    until = until or timezone.now()
+    repeated = repeated_today(chain, base, seed)
+    if repeated is not None and not is_sure:
+        words = _("The same settings were launched today as run %(run)d. Say that you want them again.")
+        raise Invalid(words % {"run": repeated.pk})
+    options = Options(until=until or timezone.now(), prompt_version=base.prompt_version)
     runs: list[Run] = []
     for step in chain.steps:
-        dataset = _dataset_for(step, until=until, excluded=evaluation_set, user=user, previous=runs[-1:])
+        dataset = _dataset_for(step, options=options, excluded=evaluation_set, user=user)
         is_last = step is chain.steps[-1]
         runs.append(
             Run.objects.create(
@@ -169,6 +192,76 @@ def refuse(*, adapter: Adapter, reason: str, evaluation: Evaluation | None = Non
     return Refusal.objects.create(adapter=adapter, evaluation=evaluation, reason=reason.strip(), user=user)
 
 
+@transaction.atomic
+def decide_adapter(
+    *,
+    adapter: Adapter,
+    decision: str,
+    reason: str,
+    evaluation: Evaluation | None = None,
+    share: float | None = None,
+    user: User | None = None,
+    key: uuid.UUID | None = None,
+) -> None:
+    """`promote` (if the gate lets it), `refuse`, let it be `challenger` of a share of the reports or `shadow`, or
+    `leave` every role that it has. Raises Invalid and Conflict, GateRefuses among them.
+    """
+    _record(key, user, "decide-adapter")
+    if decision == "promote":
+        promote(adapter, evaluation=evaluation, user=user, reason=reason)
+    elif decision == "refuse":
+        refuse(adapter=adapter, evaluation=evaluation, reason=reason, user=user)
+    elif decision == "leave":
+        for role, holder in adapters_at_work().items():
+            if holder == adapter:
+                stand_down(role=role, seen=adapter, user=user, reason=reason)
+    else:
+        role = AdapterRole(decision)
+        promote(adapter, role=role, share=share or 1.0, seen=adapter_in(role), user=user, reason=reason)
+
+
+@transaction.atomic
+def roll_back(
+    *, seen: Adapter | None, reason: str = "", user: User | None = None, key: uuid.UUID | None = None
+) -> None:
+    """Let who served before serve again; `seen` is who serves, as the person saw it. Raises Invalid, Conflict."""
+    _record(key, user, "roll-back")
+    rollback(from_adapter=seen, user=user, reason=reason)
+
+
+@transaction.atomic
+def start_evaluation(
+    *, adapter: Adapter, evaluation_set: EvaluationSet, user: User | None = None, key: uuid.UUID | None = None
+) -> Evaluation:
+    """Queue an evaluation of an adapter beside who serves. Raises Conflict where it is being evaluated on this set."""
+    _record(key, user, "evaluate")
+    same = Evaluation.objects.filter(adapter=adapter, evaluation_set=evaluation_set)
+    if same.filter(state__in=[JobState.QUEUED, JobState.RUNNING]).exists():
+        raise Conflict(_("It is being evaluated on this test set."))
+    evaluation = create_evaluation(adapter, evaluation_set, user)
+    enqueue_after_commit("train", "training.jobs.evaluate_job", evaluation.pk, job_id=f"evaluation-{evaluation.pk}")
+    return evaluation
+
+
+@transaction.atomic
+def start_freeze(*, name: str, cutoff: datetime, user: User | None = None, key: uuid.UUID | None = None) -> None:
+    """Queue the freezing of a test set. Raises Invalid where no confirmed report is newer than the cut-off."""
+    _record(key, user, "freeze")
+    if not confirmed_reports().filter(opened__gt=cutoff).exists():
+        raise Invalid(_("Since then no report was confirmed: there is nothing to test on."))
+    user_id = user.pk if user is not None else 0
+    job = ("data", "training.jobs.freeze_job", name, cutoff.isoformat(), user_id)
+    enqueue_after_commit(*job, job_id=f"freeze-{name}")
+
+
+@transaction.atomic
+def start_base(*, profile: str, user: User | None = None, key: uuid.UUID | None = None) -> None:
+    """Queue the making of a base model of the item texts; one of a size at a time."""
+    _record(key, user, "base")
+    user_id = user.pk if user is not None else 0
+    enqueue_after_commit("train", "training.jobs.build_base_job", profile, user_id, job_id=f"base-{profile}")
+
+
 def _bring_back_followers(run: Run) -> None:
     for follower in run.next_runs.filter(state=RunState.CANCELLED, started=None):
         Run.objects.filter(pk=follower.pk).update(state=RunState.WAITING, finished=None)
@@ -187,25 +280,31 @@ def _load(name: str) -> Recipe:
         raise Invalid(str(error)) from error
 
 
-def _dataset_for(
-    step: Step, *, until: datetime, excluded: EvaluationSet | None, user: User | None, previous: list[Run]
-) -> Dataset:
-    """The dataset of a step; one of the same settings that is there, or on its way, serves again."""
-    from training.datasets import Options
+def _dataset_for(step: Step, *, options: Options, excluded: EvaluationSet | None, user: User | None) -> Dataset:
+    """The dataset of a step; one of the same settings that is there, or on its way, serves again.
 
+    What the adapter of the step before proposes is drawn anew, when that adapter is there.
+    """
     kind = DatasetKind(step.dataset)
-    options = Options(until=until)
-    if kind not in NEEDS_MODEL:
-        same = Dataset.objects.filter(kind=kind, options=options.write(), excluded=excluded, is_dry_run=False)
+    if not proposes(kind):
+        same = Dataset.objects.filter(kind=kind, options=options.as_json(), excluded=excluded, is_dry_run=False)
         found = same.exclude(state__in=[JobState.FAILED, JobState.CANCELLED, JobState.DRAFT]).first()
         if found is not None:
             return found
-    return _new_dataset(kind, options, user=user, excluded=excluded)
+    dataset = _new_dataset(kind, options, user=user, excluded=excluded)
+    if not proposes(kind):
+        _enqueue_build(dataset)
+    return dataset
+
+
+def proposes(kind: str) -> bool:
+    """Whether an adapter can propose the answers of such a dataset."""
+    return kind in (DatasetKind.POL, DatasetKind.LIST)
 
 
 def _new_dataset(
     kind: DatasetKind,
-    options: "Options",
+    options: Options,
     *,
     user: User | None,
     excluded: EvaluationSet | None,
@@ -215,7 +314,7 @@ def _new_dataset(
     return Dataset.objects.create(
         name=next_name(Dataset, kind),
         kind=kind,
-        options=options.write(),
+        options=options.as_json(),
         until=options.until or timezone.now(),
         excluded=excluded,
         adapter=adapter,
@@ -224,15 +323,7 @@ def _new_dataset(
     )
 
 
-def next_name(model: type[models.Model], kind: str) -> str:
-    """`comp-9` after `comp-8`. Inside a transaction: whoever numbers waits until the other has committed."""
-    LearningSettings.load()
-    LearningSettings.objects.select_for_update().get(pk=1)
-    names = model._default_manager.filter(name__startswith=f"{kind}-").values_list("name", flat=True)
-    numbers = [int(number) for name in names if (number := name.rpartition("-")[2]).isdecimal()]
-    return f"{kind}-{max(numbers, default=0) + 1}"
-
-
 def _enqueue_build(dataset: Dataset) -> None:
-    queue = "train" if dataset.kind in NEEDS_MODEL else "data"
+    """What an adapter proposes for is built where the card is; counting needs none."""
+    queue = "data" if dataset.adapter_id is None or dataset.is_dry_run else "train"
     enqueue_after_commit(queue, "training.jobs.build_dataset_job", dataset.pk, job_id=f"dataset-{dataset.pk}")

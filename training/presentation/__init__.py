@@ -1,0 +1,1 @@
+"""What the pages of learning show: rows with their words and figures, and small charts as coordinates."""
