@@ -128,4 +128,8 @@ class Migration(migrations.Migration):
             model_name='poolitem',
             constraint=models.UniqueConstraint(fields=('pool', 'item_text'), name='pool_item_once'),
         ),
+        migrations.AddConstraint(
+            model_name='poolitem',
+            constraint=models.UniqueConstraint(fields=('pool', 'position'), name='one_pool_item_a_place'),
+        ),
     ]

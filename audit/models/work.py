@@ -332,7 +332,10 @@ class PoolItem(models.Model):
 
     class Meta:
         ordering = ["pool", "position"]
-        constraints = [models.UniqueConstraint(fields=["pool", "item_text"], name="pool_item_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["pool", "item_text"], name="pool_item_once"),
+            models.UniqueConstraint(fields=["pool", "position"], name="one_pool_item_a_place"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.pool} {self.position}"
