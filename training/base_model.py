@@ -9,7 +9,7 @@ on what the base has read.
 import hashlib
 import json
 import platform
-import tempfile
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -109,20 +109,22 @@ def build_base_model(
     TrainingError with a sentence for the admin; Stopped is one.
     """
     work: Path = settings.VAR_DIR / "bases"
-    work.mkdir(parents=True, exist_ok=True)
+    checkpoint = work / f"{profile}.pt"
     try:
-        with turn_to_train(lambda: not watch.should_stop()), tempfile.TemporaryDirectory(dir=work) as folder:
+        with turn_to_train(lambda: not watch.should_stop()), _empty_folder(work / profile) as folder:
             built = build_base(
                 own_texts(until=until, excluded=excluded, most=PROFILES[profile].most_texts),
                 profile=PROFILES[profile],
                 prompt=get_prompt(),
                 analysis=get_analysis(),
                 seed=seed,
-                out=Path(folder),
+                out=folder,
                 watch=watch,
-                checkpoint=work / f"{profile}.pt",
+                checkpoint=checkpoint,
             )
-            return _record(built, profile=profile, prompt=get_prompt(), until=until, excluded=excluded, user=user)
+            base = _record(built, profile=profile, prompt=get_prompt(), until=until, excluded=excluded, user=user)
+            checkpoint.unlink(missing_ok=True)
+            return base
     except GaveUp as error:
         raise Stopped("The building was stopped before its turn came.") from error
 
@@ -156,7 +158,7 @@ def build_base(
     the same texts and seed give the same files. Raises TrainingError.
     """
     learned, held_out = _split(texts)
-    if not learned:
+    if not any(learned):
         raise NothingToTrain("There are no item texts to learn from.")
     data_digest = digest_of(texts)
     of = json.dumps([asdict(profile), seed, prompt.version, analysis.name, data_digest])
@@ -174,8 +176,6 @@ def build_base(
         }
     model.to("cpu").save_pretrained(out)
     tokenizer.save_pretrained(out)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
     card = {
         "profile": asdict(profile),
         "seed": seed,
@@ -221,6 +221,17 @@ def new_model(tokenizer: "PreTrainedTokenizerFast", profile: Profile, *, seed: i
             attention.k_proj.weight.copy_(orthogonal_(attention.q_proj.weight))
             attention.o_proj.weight.copy_(orthogonal_(attention.v_proj.weight).T)
     return model
+
+
+@contextmanager
+def _empty_folder(folder: Path) -> Iterator[Path]:
+    """Without what a killed build has left; gone at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _near_to_tests(excluded: EvaluationSet, texts: Iterator[tuple[int, str]]) -> frozenset[int]:

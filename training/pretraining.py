@@ -312,7 +312,7 @@ def pretrain(
         optimizer.step()
         optimizer.zero_grad()
         reporter.report(step + 1, loss.item(), batch.ids.size)
-        is_stopping = bool(tell(watch.should_stop))
+        is_stopping = step + 1 < schedule.steps and bool(tell(watch.should_stop))
         if checkpoint and schedule.save_steps and (is_stopping or (step + 1) % schedule.save_steps == 0):
             _save(checkpoint, of, step + 1, model, optimizer)
         if is_stopping:

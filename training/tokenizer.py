@@ -31,7 +31,7 @@ _PLACE = "\ue000"  # a private character that no prompt holds
 def build_tokenizer(texts: Iterable[str], prompt: Prompt, *, min_count: int = MIN_COUNT) -> "PreTrainedTokenizerFast":
     """Characters that occur at least `min_count` times in raw texts (read once), in order of code points, and bytes.
 
-    The same texts, in any order, give the same tokenizer. Raises ValueError where a text holds a lone surrogate.
+    The same texts, in any order, give the same tokenizer.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast

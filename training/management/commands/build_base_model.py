@@ -33,6 +33,7 @@ class Command(BaseCommand):
         until = _time(options["until"])
         excluded = EvaluationSet.objects.first()
         os.nice(NICENESS)
+        self.stderr.write("A training that runs on this machine is waited for.")
         try:
             base = build_base_model(
                 options["profile"], until=until, excluded=excluded, seed=options["seed"], watch=_Lines(self)
