@@ -175,7 +175,7 @@ def test_an_adapter_whose_base_is_gone_is_refused(tmp_path):
 def test_an_adapter_that_was_trained_on_another_base_is_refused(tmp_path, key):
     trained_on = stored_base(tmp_path)
     adapter = stored_adapter(tmp_path, base=trained_on)
-    other = stored_base(tmp_path, **{key: "0" * 64})
+    other = stored_base(tmp_path, **({"weights_hash": trained_on.weights_hash} | {key: "0" * 64}))
     Adapter.objects.filter(pk=adapter.pk).update(base=other)
     with pytest.raises(AdapterRefused, match=key):
         promote_adapter(Adapter.objects.get(pk=adapter.pk), seen=None)
