@@ -67,12 +67,12 @@ def refresh_suggestions(limit: int | None = REFRESH_LIMIT) -> None:
     for report in waiting.select_related("policy", "batch__report__policy")[:limit]:
         if report.batch is None or is_stale(report.batch):
             enqueue("suggest", "audit.jobs.suggest_for_report", report.pk, job_id=f"suggest-{report.pk}")
+    generating.ask_for_generation()
 
 
 def suggest_overnight() -> None:
     """The nightly run over all waiting reports (section 3.3), so that in the morning no suggestion is stale."""
     refresh_suggestions(limit=None)
-    generating.ask_for_generation()
 
 
 def run_exploration(exploration_id: int, *, at: datetime | None = None) -> None:

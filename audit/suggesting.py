@@ -29,6 +29,7 @@ from audit.models import (
     SuggestionBatch,
     SuggestionsState,
 )
+from audit.worth import worth
 from extraction.models import Adapter, AdapterRole
 from extraction.registry import adapter_for, serving_risk, serving_row
 from extraction.risk import RiskModel
@@ -103,8 +104,9 @@ def suggest(report: Report, *, at: datetime | None = None) -> SuggestionBatch | 
     """Compute a new batch for an open report and make it the one that is shown.
 
     None where the suggesters are off, or the only one that is on has not read the text yet. What an adapter has not
-    written yet is not waited for: `search` goes on alone, and a new batch follows. A report that somebody holds keeps
-    the batch on their screen. Raises SearchError where the engine does not answer.
+    written yet is not waited for: `search` goes on alone, and a new batch follows. At most MAX_SUGGESTIONS are shown;
+    once there are decisions to learn from, as many of them as are worth their reading. A report that somebody holds
+    keeps the batch on their screen. Raises SearchError where the engine does not answer.
     """
     if report.status == ReportStatus.CLOSED:
         return None
@@ -128,6 +130,9 @@ def suggest(report: Report, *, at: datetime | None = None) -> SuggestionBatch | 
         limit=settings.MAX_SUGGESTIONS,
         floor=_floor(),
     )
+    learnt = worth() if at is None else None  # a past that is told again comes out the same each time
+    if learnt is not None:
+        proposals = proposals[: learnt.count(proposals, suggester.adapter)]
     return _store(report, engine, suggester, proposals, tried=len(trials), at=at)
 
 
