@@ -38,7 +38,7 @@ from training.presentation.comparing import compared, reports_of, side_by_side
 from training.presentation.datasets import DatasetRow
 from training.presentation.evaluations import EvaluationView
 from training.presentation.page import Overview, Schedule
-from training.presentation.runs import RunRow, about, charts, run_rows
+from training.presentation.runs import RunRow, about, charts, run_rows, step_words
 
 STOP_POLLING = 286
 PAGE_SIZE = 20
@@ -123,6 +123,7 @@ def _estimate(form: LaunchForm) -> dict[str, Any]:
     return {
         "recipe": recipe,
         "estimate": estimate,
+        "steps": step_words(recipe, asked.get("evaluation_set")),
         "takes": about(estimate.seconds),
         "waits": about(estimate.waits_seconds),
         "asked": asked,

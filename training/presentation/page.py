@@ -46,7 +46,8 @@ class Overview:
 
     @cached_property
     def adapters(self) -> list[AdapterRow]:
-        return adapter_rows(Adapter.objects.select_related("base", "parent", "user")[:LATEST])
+        rows = adapter_rows(Adapter.objects.select_related("base", "parent", "user")[:LATEST])
+        return sorted(rows, key=lambda row: not row.roles)  # those at work first
 
     @cached_property
     def candidates(self) -> list[EvaluationView]:

@@ -9,8 +9,9 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from audit.templatetags.audit_ui import duration
+from training.config import Recipe
 from training.estimates import UNDER_WAY, seconds_left
-from training.models import Run, RunState
+from training.models import DatasetKind, EvaluationSet, Run, RunState
 
 
 def about(seconds: float | None) -> str:
@@ -109,6 +110,16 @@ def run_rows(runs: QuerySet[Run]) -> list[RunRow]:
     ahead = Run.objects.filter(state=RunState.RUNNING).select_related("base", "dataset").first()
     related = runs.select_related("base", "dataset", "start", "after", "adapter", "evaluation_set", "user")
     return [RunRow(run, ahead if run != ahead else None) for run in related]
+
+
+def step_words(recipe: Recipe, evaluation_set: EvaluationSet | None) -> list[str]:
+    """`SFT on D`, `DPO on D_comp`, `evaluation`."""
+    words = [
+        _("%(kind)s on %(data)s")
+        % {"kind": step.kind.upper(), "data": str(DatasetKind(step.dataset).label).partition(":")[0]}
+        for step in recipe.steps
+    ]
+    return [*words, _("evaluation")] if evaluation_set is not None else words
 
 
 @dataclass(frozen=True)
