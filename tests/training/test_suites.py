@@ -5,15 +5,28 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from functools import partial
 from types import MethodType
 from typing import Any
 
 import pytest
 
+from extraction.search import Document
+from tests.tiny import need_learning_stack
 from training.benchmark.evaluator import Bench
-from training.benchmark.methods import METHODS, choose
-from training.benchmark.suites import Answers, IndexKind, SuiteError, documents, find_suites, load_suite
+from training.benchmark.methods import METHODS, REFERENCES, TRAINED, choose
+from training.benchmark.options import Options
+from training.benchmark.suites import (
+    Answers,
+    IndexKind,
+    SuiteError,
+    Task,
+    TaskReport,
+    documents,
+    find_suites,
+    load_suite,
+)
 
 from .tiny_suite import SECRET, make_suite, read_lines
 
@@ -148,6 +161,30 @@ def test_the_walk_would_find_a_label(bench, hold):
 def test_labelled_items_in_a_task_are_train_items_only(bench):
     assert {item.split for item in bench.task("test", IndexKind.STD).training.items} == {"train"}
     assert {report.split for report in bench.task("test", IndexKind.STD).training.reports} == {"train"}
+
+
+FORBIDDEN = {"toxic", "category", "source", "cluster", "low", "known", "human_phrases", "split", "key"}
+
+
+def test_what_a_method_sees_has_no_field_for_a_label():
+    assert not FORBIDDEN & {field.name for field in fields(TaskReport)}
+    assert not FORBIDDEN & {field.name for field in fields(Task)}
+    assert {field.name for field in fields(Document)} & FORBIDDEN == set()
+
+
+@pytest.mark.parametrize("name", [*METHODS, "bi-lstm-crf", "bart"])
+def test_method_chooses_without_any_answers(bench, name):
+    """Nobody but a reference is handed the answers: there are none here to hand over."""
+    if name in TRAINED:
+        need_learning_stack()
+    task = replace(bench.task("test", IndexKind.STD), options=Options(epochs=1))
+    assert choose(name, task, None).queries or name in TRAINED
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_cannot_do_without_the_answers(bench, name):
+    with pytest.raises(AttributeError):
+        choose(name, bench.task("test", IndexKind.STD), None)
 
 
 def test_the_index_file_holds_no_label(bench):
