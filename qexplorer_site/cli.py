@@ -13,6 +13,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+from extraction.card import has_card
 from qexplorer_site import bootstrap
 from qexplorer_site.env import env_int, env_list, env_str
 from qexplorer_site.processes import child_setup, is_alive, stop_all
@@ -221,7 +222,8 @@ def _workers() -> list[Service]:
         Service("worker-1", [*_worker("worker.Worker"), *first]),
         Service("worker-2", [*_worker("worker.Worker"), *second]),
         Service("suggester", [*_worker("suggester.Suggester"), "suggest"]),
-        Service("trainer", [*_worker("worker.Worker"), "train"]),
+        # Without a graphics card a training takes what pages and suggestions leave.
+        Service("trainer", [*([] if has_card() else ["nice", "-n", "15"]), *_worker("worker.Worker"), "train"]),
         Service("clock", [*_manage("rqcron"), "qexplorer_site.cron"], level=2),
     ]
 
