@@ -30,7 +30,8 @@ status outcome   fields of the `end` line
 other            killed (-9 and the like), no `end` line: start it again to resume
 ====== ========= ===================================================================================================
 
-`out` appears complete or not at all. With several processes only the first writes events, checkpoints and `out`.
+`out` appears complete or not at all. Of several processes the first alone writes events, checkpoints and `out`; but
+each one that fails writes an `end` line, and accelerate has an exit status of its own: go by the line if there is one.
 """
 
 import json
@@ -56,6 +57,8 @@ from training.watching import Progress, TrainingError, Watch
 
 FINISHED, CRASHED, STOPPED, FAILED = 0, 1, 3, 4
 """Exit statuses."""
+OUTCOMES = {"finished": FINISHED, "crashed": CRASHED, "stopped": STOPPED, "failed": FAILED}
+"""What they are called in the `end` line."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,13 @@ class EventFile(Watch):
         self.write("saved", checkpoint=str(checkpoint), step=step)
 
     def note(self, sentence: str) -> None:
-        self.write("note", sentence=sentence)
+        if is_first_process():
+            self.write("note", sentence=sentence)
 
     def write(self, event: str, **values: Any) -> None:
-        """Only the first of several processes writes."""
-        if is_first_process():
-            line = json.dumps({"event": event, **values}, ensure_ascii=False).encode() + b"\n"
-            with self._events.open("ab") as file:
-                file.write(line)
+        line = json.dumps({"event": event, **values}, ensure_ascii=False).encode() + b"\n"
+        with self._events.open("ab") as file:
+            file.write(line)
 
 
 def train(spec: Spec, watch: Watch) -> Trained:
@@ -170,7 +172,9 @@ def train(spec: Spec, watch: Watch) -> Trained:
 
 def main(path: Path) -> int:
     """Train what the spec says; returns the exit status."""
-    if "WORLD_SIZE" not in os.environ:  # TRL refuses one process that sees several cards; accelerate starts one for each
+    if (
+        "WORLD_SIZE" not in os.environ
+    ):  # TRL refuses one process that sees several cards; accelerate starts one for each
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     spec = Spec.read(path)
     events = EventFile(spec.events, spec.stop_file)
@@ -184,12 +188,16 @@ def main(path: Path) -> int:
         trace = traceback.format_exc()
         events.write("end", outcome="crashed", error=type(error).__name__, sentence=str(error), trace=trace)
         raise
+    if is_first_process():
+        events.write("end", **_end(trained))
+    return FINISHED if trained.is_finished else STOPPED
+
+
+def _end(trained: Trained) -> dict[str, Any]:
     reached = {"step": trained.step, "max_steps": trained.max_steps}
-    if trained.adapter is None:
-        events.write("end", outcome="stopped", **reached, checkpoint=str(trained.checkpoint))
-        return STOPPED
-    events.write("end", outcome="finished", **reached, adapter=str(trained.adapter), metrics=dict(trained.metrics))
-    return FINISHED
+    if trained.is_finished:
+        return {"outcome": "finished", **reached, "adapter": str(trained.adapter), "metrics": dict(trained.metrics)}
+    return {"outcome": "stopped", **reached, "checkpoint": str(trained.checkpoint)}
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoints import newest_checkpoint
-from training.run_process import CRASHED, FAILED, FINISHED, STOPPED, Spec, command, read_events
+from training.run_process import CRASHED, OUTCOMES, Spec, command, read_events
 
 NICENESS = 15
 """Where there is no card, a training takes what pages and suggestions leave."""
@@ -97,11 +97,12 @@ def _outcome(code: int, last: dict[str, Event], *, checkpoint: Path | None, log:
     end = last.get("end", {})
     step = end.get("step") or last.get("progress", {}).get("step", 0)
     sentence = end.get("sentence", "")
-    if code < 0:
+    if not end and code < 0:
         return Outcome(None, step=step, checkpoint=checkpoint, sentence=f"signal {-code}")
-    if end and code in (FINISHED, STOPPED, FAILED):
+    status = OUTCOMES[end["outcome"]] if end else CRASHED  # accelerate has an exit status of its own
+    if status != CRASHED:
         return Outcome(
-            code,
+            status,
             step=step,
             max_steps=end.get("max_steps", 0),
             checkpoint=checkpoint,

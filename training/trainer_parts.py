@@ -112,10 +112,13 @@ def load_base(folder: Path, config: TrainConfig) -> "PreTrainedModel":
 
 
 def load_start(folder: Path, config: TrainConfig, adapter: Path) -> "PeftModel":
-    """The base with an adapter that goes on learning."""
+    """The base with an adapter that goes on learning, in fp32 also on a bf16 base."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load_base(folder, config), adapter, is_trainable=True)
+    # ZeRO-3 gathers all weights in one type; TRL does the same for the fresh adapter of SFT.
+    is_zero_3 = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    base = load_base(folder, config)
+    return PeftModel.from_pretrained(base, adapter, is_trainable=True, autocast_adapter_dtype=not is_zero_3)
 
 
 def lora(config: TrainConfig) -> "LoraConfig":

@@ -11,7 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from training import run_process, sft
+
+monkeypatch = pytest.MonkeyPatch()
 
 
 def die() -> None:
@@ -28,7 +32,7 @@ def at_step(step: int, act: Callable[[], object]) -> None:
         return original(watch)
 
     original = run_process.EventFile.should_stop
-    run_process.EventFile.should_stop = should_stop
+    monkeypatch.setattr(run_process.EventFile, "should_stop", should_stop)
 
 
 def in_the_middle_of_checkpoint(step: int) -> None:
@@ -42,11 +46,11 @@ def in_the_middle_of_checkpoint(step: int) -> None:
             die()
         original(trainer, folder)
 
-    Trainer._save_rng_state = save
+    monkeypatch.setattr(Trainer, "_save_rng_state", save)
 
 
 def before_the_result() -> None:
-    sft.keep = lambda *args, **kwargs: die()
+    monkeypatch.setattr(sft, "keep", lambda *args, **kwargs: die())
 
 
 PLACES: dict[str, Callable[[], object]] = {

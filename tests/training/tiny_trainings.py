@@ -1,6 +1,7 @@
 """Rows, settings and a watch for trainings of the tiny model."""
 
 from pathlib import Path
+from typing import Any
 
 from training.config import TrainConfig
 from training.watching import Progress
@@ -8,14 +9,14 @@ from training.watching import Progress
 TEXT = "加微信薇{}代开发票，刷单兼职日结"
 
 
-def sft_rows(count: int) -> list[dict]:
+def sft_rows(count: int) -> list[dict[str, Any]]:
     return [
         {"content": TEXT.format(number), "queries": [f"微信薇{number}", "代开发票"][: 1 + number % 2]}
         for number in range(count)
     ]
 
 
-def pair_rows(count: int) -> list[dict]:
+def pair_rows(count: int) -> list[dict[str, Any]]:
     return [
         {
             "content": TEXT.format(number),
@@ -26,7 +27,7 @@ def pair_rows(count: int) -> list[dict]:
     ]
 
 
-def list_rows(count: int) -> list[dict]:
+def list_rows(count: int) -> list[dict[str, Any]]:
     return [
         {
             "content": TEXT.format(number),
@@ -38,7 +39,7 @@ def list_rows(count: int) -> list[dict]:
 
 
 def make_config(**settings) -> TrainConfig:
-    defaults = {
+    defaults: dict[str, Any] = {
         "kind": "sft",
         "epochs": 1,
         "learning_rate": 1e-2,
@@ -79,12 +80,12 @@ class Notebook:
         self.notes.append(sentence)
 
 
-def weights_of(folder: Path, name: str = "adapter_model.safetensors") -> dict:
+def weights_of(folder: Path, name: str = "adapter_model.safetensors") -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(folder / name)
 
 
-def largest_difference(first: dict, second: dict) -> float:
+def largest_difference(first: dict[str, Any], second: dict[str, Any]) -> float:
     assert first.keys() == second.keys()
-    return max((first[name] - second[name]).abs().max().item() for name in first)
+    return float(max((first[name] - second[name]).abs().max() for name in first))
