@@ -67,7 +67,7 @@ class CardLock:
 def is_card_wanted() -> bool:
     """Whether a training asks for the card or has it."""
     with CardLock(WANTED) as probe:
-        return not probe.take()
+        return not probe.take(shared=True)
 
 
 def has_card() -> bool:

@@ -26,7 +26,7 @@ from audit.queueing import enqueue, is_under_way
 from audit.services.errors import ServiceError
 from extraction.artifacts import store_file
 from extraction.errors import SearchError
-from training import gate, running, schedule
+from training import demo, gate, running, schedule
 from training.base_model import build_base_model
 from training.card import GaveUp, turn_to_train
 from training.datasets import Built, NothingToBuild, Options, OptionsError, Preview, build, preview
@@ -322,6 +322,7 @@ def learning_tick() -> None:
         settle(evaluation)
     schedule.launch_if_due()
     schedule.end_checkpoints()
+    demo.look_after()
 
 
 def _lost() -> Q:
