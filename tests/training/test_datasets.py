@@ -361,6 +361,7 @@ def test_options_travel_through_json():
     "values",
     [
         {"max_length": 1},
+        {"max_length": "10"},
         {"threshold": 1.0},
         {"threshold": 0.0, "use_wilson": True},
         {"list_size": 1},

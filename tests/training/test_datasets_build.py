@@ -9,6 +9,8 @@ import pytest
 from audit.indexing import index_items
 from audit.models import Item
 from audit.risk_training import refit
+from extraction.generation import LocalModel
+from extraction.prompts import get_prompt
 from extraction.search import get_engine
 from extraction.search.base import SearchRequest
 from extraction.text import MatchMode
@@ -21,9 +23,13 @@ from tests.factories import (
     make_policy,
     make_report,
 )
+from tests.tiny import base_folder, tiny_adapter
 from tests.training.small_log import APRIL, JUNE, MAY, confirmed, exposed, own, run_of
 from training.datasets import Built, NothingToBuild, Options, OptionsError, Reward, build, preview, read_rows
+from training.datasets.policy import Sampler
 from training.models import DatasetKind
+
+__all__ = ["base_folder"]
 
 pytestmark = pytest.mark.django_db
 
@@ -290,3 +296,16 @@ def test_candidates_that_are_all_alike_say_what_to_change(log, tmp_path):
     options = Options(until=MAY, reward=Reward.PRECISION)
     with pytest.raises(NothingToBuild, match=r"fewer than two candidates.*higher temperature"):
         built(DatasetKind.POL, tmp_path, options, adapter=make_adapter(), proposer=DRAWS)
+
+
+@pytest.mark.slow
+def test_a_real_model_draws_candidates(indexed, base_folder, tmp_path):
+    model = LocalModel.open(base_folder, prompt=get_prompt(), device="cpu")
+    model.load_adapter("tiny", tiny_adapter(tmp_path / "adapter", base_folder))
+    sampler: Sampler = model
+    options = Options(until=MAY, max_length=4, gap=0.0)
+    result = built(DatasetKind.POL, tmp_path, options, adapter=make_adapter("tiny"), proposer=sampler)
+    rows = list(read_rows(result.path))
+    assert rows
+    assert all(row["chosen_queries"][0] in row["content"] for row in rows)
+    assert all(row["chosen_scores"][0][0] > row["rejected_scores"][0][0] for row in rows)

@@ -98,15 +98,16 @@ class Log:
         """The texts of the newest confirmed reports, each text once, oldest first; for D_pol."""
         confirmed = _InStep(self._confirmed())
         kept: deque[ReportedText] = deque(maxlen=newest)
-        seen: set[str] = set()
+        seen: set[int] = set()
         for pk, item, text_id, text in _streamed(self._judged_reports()):
             policy = next((policy for _report, policy in confirmed.of(pk)), None)
-            reason = self._refusal(policy, text_id, text) or (DropReason.REPEATED if text in seen else None)
+            reason = self._refusal(policy, text_id, text) or (DropReason.REPEATED if hash(text) in seen else None)
             if reason is not None:
                 drops[reason] += 1
                 continue
-            seen.add(text)
-            drops[DropReason.BEYOND_LIMIT] += len(kept) == newest  # the oldest makes room
+            seen.add(hash(text))
+            if len(kept) == newest:
+                drops[DropReason.BEYOND_LIMIT] += 1  # the oldest makes room
             kept.append(ReportedText(str(pk), text, policy or "", item))
         return list(kept)
 
@@ -289,9 +290,9 @@ class Log:
         for start in range(0, len(frozen), _FETCH):
             texts = ItemText.objects.filter(pk__in=frozen[start : start + _FETCH]).order_by("pk")
             seeds += texts.values_list("text", flat=True)
-        reported = self._of_reports().filter(verdict=Verdict.TOXIC).order_by("item_text_id")
-        rows = _streamed(reported.values_list("item_text_id", "item_text__text").distinct())
-        return near.near_to(seeds, rows, analysis=self._rules) | frozenset(frozen)
+        toxic = Exists(self._of_reports().filter(verdict=Verdict.TOXIC, item_text=OuterRef("pk")))
+        reported = ItemText.objects.filter(toxic).order_by("pk").values_list("pk", "text")
+        return near.near_to(seeds, self._read("reports", reported), analysis=self._rules) | frozenset(frozen)
 
 
 _GIVING, _EXPOSED, _JUDGED = range(3)

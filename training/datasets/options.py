@@ -88,10 +88,9 @@ class Options:
         if unknown:
             raise OptionsError(f"No setting of a dataset is called {', '.join(sorted(unknown))}.")
         try:
-            read = {name: _READ[name](value) if name in _READ else value for name, value in values.items()}
-        except ValueError as error:
+            return cls(**{name: _READ[name](value) if name in _READ else value for name, value in values.items()})
+        except (ValueError, TypeError) as error:
             raise OptionsError(str(error)) from error
-        return cls(**read)
 
 
 _LEAST = {
