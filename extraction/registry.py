@@ -129,6 +129,18 @@ def adapters_for(report_ids: Iterable[ReportId]) -> dict[ReportId, tuple[Adapter
     return sides
 
 
+def check_usable(adapter: Adapter) -> None:
+    """Raise AdapterRefused unless the adapter can be put on its base, whose files are still there.
+
+    Its own files are fetched to this machine, which can take a while the first time: call it outside a transaction too.
+    """
+    _check_base(adapter.base)
+    try:
+        check_adapter(fetch_folder(adapter.digest), adapter=adapter, base=adapter.base)
+    except (DamagedArtifact, UnsafeArtifact) as error:
+        raise AdapterRefused(f"The files of {adapter} cannot be used. {error}") from error
+
+
 @transaction.atomic
 def promote_adapter(
     adapter: Adapter | None,
@@ -149,7 +161,7 @@ def promote_adapter(
     if not 0 < share <= 1:
         raise ValueError(f"A share of the reports is above 0 and at most 1, not {share}.")
     if adapter is not None:
-        _check(adapter)
+        check_usable(adapter)
     _lock_promotions()
     if adapter_in(role) != seen:
         raise ServesNoMore
@@ -207,15 +219,6 @@ def _lock_promotions() -> None:
     and an empty table has no row that two could wait for.
     """
     Adapter.objects.select_for_update(no_key=True).order_by("id").first()
-
-
-def _check(adapter: Adapter) -> None:
-    """Raise AdapterRefused unless the adapter can be put on its base, whose files are still there."""
-    _check_base(adapter.base)
-    try:
-        check_adapter(fetch_folder(adapter.digest), adapter=adapter, base=adapter.base)
-    except (DamagedArtifact, UnsafeArtifact) as error:
-        raise AdapterRefused(f"The files of {adapter} cannot be used. {error}") from error
 
 
 def _check_base(base: BaseModel) -> None:

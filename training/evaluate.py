@@ -94,7 +94,7 @@ def decide(evaluation: Evaluation) -> Evaluation:
         ours.figures, theirs.figures, comparison, leaks=kept.leaks, asked=asked, to_judge=to_judge
     )
     unchanged = Evaluation.objects.filter(pk=evaluation.pk, finished=evaluation.finished)
-    is_mine = unchanged.update(
+    unchanged.update(
         state=JobState.DONE,
         error="",
         figures=ours.figures.as_json(),
@@ -106,10 +106,10 @@ def decide(evaluation: Evaluation) -> Evaluation:
         to_judge=to_judge,
         finished=timezone.now(),
     )
-    if is_mine and verdict != GateVerdict.UNDECIDED:
+    evaluation.refresh_from_db()
+    if evaluation.verdict != GateVerdict.UNDECIDED:
         pooling.close([evaluation])
     pooling.close_superseded(evaluation)
-    evaluation.refresh_from_db()
     return evaluation
 
 

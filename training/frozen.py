@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -62,18 +61,17 @@ def freeze(name: str, *, cutoff: datetime, user: User | None = None, most: int =
         raise CannotFreeze(_("No report that was opened after this moment is confirmed: there is nothing to test on."))
     clusters = _clusters(reports)
     with tempfile.NamedTemporaryFile("w", dir=settings.VAR_DIR, suffix=".jsonl", encoding="utf-8") as file:
-        header = {
-            "cutoff": cutoff.isoformat(),
-            "analysis": get_engine().analysis,
-            "reports": reports,
-            "clusters": clusters,
-        }
-        _write(file, header)
-        items = sum(_write(file, [text_id, created]) for text_id, created in _live_at(cutoff))
+        analysis = get_engine().analysis
+        head = {"cutoff": cutoff.isoformat(), "analysis": analysis, "reports": reports, "clusters": clusters}
+        file.write(_line(head))
+        items = 0
+        for entry in _live_at(cutoff):
+            file.write(_line(entry))
+            items += 1
+        if not items:
+            raise CannotFreeze(_("No item was live at this moment: there is nothing to search in."))
         file.flush()
         digest = store_file(Path(file.name))
-    if not items:
-        raise CannotFreeze(_("No item was live at this moment: there is nothing to search in."))
     try:
         with transaction.atomic():
             return EvaluationSet.objects.create(
@@ -106,9 +104,8 @@ def _clusters(reports: Sequence[Sequence[int]]) -> list[str]:
     return sorted(set(near_duplicate_clusters(dict(texts)).values()))
 
 
-def _write(file: "IO[str] | tempfile._TemporaryFileWrapper[str]", value: object) -> int:
-    file.write(json.dumps(value, separators=(",", ":")) + "\n")
-    return 1
+def _line(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")) + "\n"
 
 
 def _live_at(cutoff: datetime) -> Iterator[tuple[int, int]]:
@@ -169,8 +166,9 @@ def reported_texts(evaluation_set: EvaluationSet) -> list[ReportedText]:
 class FrozenIndex:
     """Exact search in what was live at the cut-off, newest first, the same for ever.
 
-    The index lies in this machine's cache under the digest of its set and is built there when it is first needed. It is
-    the embedded engine, whichever the site uses: both find the same.
+    The index lies in this machine's cache under the digest of its set and is built there when it is first needed (a
+    text that is erased later stays in it until that folder is deleted). It is the embedded engine, whichever the site
+    uses: both find the same.
     """
 
     def __init__(self, evaluation_set: EvaluationSet) -> None:

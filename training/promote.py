@@ -4,7 +4,7 @@ The gate cannot be overridden (docs/decisions/0019-promotion-gate.md). Taking an
 then serves alone, or the adapter before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -16,7 +16,14 @@ from audit.queueing import enqueue_after_commit
 from audit.services.errors import Conflict, Invalid
 from extraction.generation import AdapterRefused
 from extraction.models import Adapter, AdapterPromotion, AdapterRole
-from extraction.registry import NothingToRollBack, ServesNoMore, adapter_in, promote_adapter, rollback_adapter
+from extraction.registry import (
+    NothingToRollBack,
+    ServesNoMore,
+    adapter_in,
+    check_usable,
+    promote_adapter,
+    rollback_adapter,
+)
 from training import gate, pooling
 from training.models import Evaluation, GateVerdict, Run, RunState
 
@@ -29,7 +36,6 @@ class GateRefuses(Conflict):
         self.reasons = list(reasons)
 
 
-@transaction.atomic
 def promote(
     adapter: Adapter,
     *,
@@ -46,30 +52,26 @@ def promote(
     Invalid without a reason or where its files cannot be used, Conflict where somebody was faster.
     """
     if role != AdapterRole.SERVING:
-        if not reason.strip():
-            raise Invalid(_("Give a reason, so that the next person knows."))
-        return _change(adapter, role=role, share=share, seen=seen, user=user, reason=reason, grounds={})
+        _need(reason)
+        _check(adapter)
+        return _change(adapter, role=role, share=share, seen=seen, user=user, reason=reason)
     reasons = why_not(adapter, evaluation)
     if reasons or evaluation is None:
         raise GateRefuses(reasons)
-    promotion = _change(
-        adapter, role=role, share=1.0, seen=evaluation.baseline, user=user, reason=reason, grounds=_grounds(evaluation)
-    )
-    Run.objects.filter(adapter=adapter).update(state=RunState.PROMOTED)
-    _follow()
-    return promotion
+    _check(adapter)
+    with transaction.atomic():
+        Run.objects.filter(adapter=adapter).update(state=RunState.PROMOTED)
+        return _change(
+            adapter, role=role, seen=evaluation.baseline, user=user, reason=reason, grounds=_grounds(evaluation)
+        )
 
 
-@transaction.atomic
 def stand_down(
     *, role: AdapterRole, seen: Adapter | None, user: User | None = None, reason: str = ""
 ) -> AdapterPromotion:
     """Let nobody have a role. Raises Invalid without a reason, Conflict where another has it by now."""
-    if not reason.strip():
-        raise Invalid(_("Give a reason, so that the next person knows."))
-    promotion = _change(None, role=role, share=1.0, seen=seen, user=user, reason=reason, grounds={})
-    _follow()
-    return promotion
+    _need(reason)
+    return _change(None, role=role, seen=seen, user=user, reason=reason)
 
 
 @transaction.atomic
@@ -109,24 +111,38 @@ def newest_evaluation(adapter: Adapter) -> Evaluation | None:
     return done.order_by("-pk").first()
 
 
+def _need(reason: str) -> None:
+    if not reason.strip():
+        raise Invalid(_("Give a reason, so that the next person knows."))
+
+
+def _check(adapter: Adapter) -> None:
+    """Before the transaction: fetching the files must not hold up those who write meanwhile."""
+    try:
+        check_usable(adapter)
+    except AdapterRefused as error:
+        raise Invalid(str(error)) from error
+
+
+@transaction.atomic
 def _change(
     adapter: Adapter | None,
     *,
     role: AdapterRole,
-    share: float,
     seen: Adapter | None,
     user: User | None,
     reason: str,
-    grounds: dict[str, Any],
+    share: float = 1.0,
+    grounds: Mapping[str, Any] | None = None,
 ) -> AdapterPromotion:
     try:
-        return promote_adapter(
+        promotion = promote_adapter(
             adapter, role=role, share=share, seen=seen, user_id=_id(user), reason=reason, grounds=grounds
         )
     except ServesNoMore as error:
         raise Conflict(_("Somebody changed who has this role meanwhile. Nothing was changed.")) from error
-    except AdapterRefused as error:
-        raise Invalid(str(error)) from error
+    _follow()
+    return promotion
 
 
 def _grounds(evaluation: Evaluation) -> dict[str, Any]:
@@ -141,7 +157,7 @@ def _grounds(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _follow() -> None:
-    """Who serves has changed: evaluations against another one are moot, suggestions that wait are out of date."""
+    """Evaluations against who serves no more are moot, and suggestions that wait are out of date."""
     serving = adapter_in(AdapterRole.SERVING)
     pooling.close_of_another_baseline(serving.pk if serving else None)
     enqueue_after_commit("suggest", "audit.jobs.refresh_suggestions", job_id="refresh-suggestions")
