@@ -5,6 +5,7 @@ page made for the request, so that a double click is one run. The schedule and t
 """
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 
 from django.contrib.auth.models import User
@@ -67,6 +68,7 @@ def start_build(
         raise Invalid(_("Choose the adapter that proposes: this dataset is made of its queries."))
     if adapter is not None and not proposes(kind):
         raise Invalid(_("This dataset is made of the log alone: no adapter proposes for it."))
+    options = replace(options, until=options.until or timezone.now())
     dataset = _new_dataset(kind, options, user=user, excluded=excluded, adapter=adapter, dry_run=dry_run)
     _enqueue_build(dataset)
     return dataset
@@ -311,11 +313,12 @@ def _new_dataset(
     adapter: Adapter | None = None,
     dry_run: bool = False,
 ) -> Dataset:
+    assert options.until is not None  # noqa: S101 - both callers say up to when
     return Dataset.objects.create(
         name=next_name(Dataset, kind),
         kind=kind,
         options=options.as_json(),
-        until=options.until or timezone.now(),
+        until=options.until,
         excluded=excluded,
         adapter=adapter,
         user=user,
