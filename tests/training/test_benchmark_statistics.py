@@ -1,6 +1,7 @@
 """Statistics, floors and ceilings: each on texts whose answer is plain, and on the suite in miniature."""
 
 import math
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -12,9 +13,9 @@ from training.benchmark.evaluator import Bench, run_method
 from training.benchmark.floors import broadest, lexicon
 from training.benchmark.lexicon import build_lexicon, holds_any
 from training.benchmark.methods import choose
-from training.benchmark.options import LearnFrom
+from training.benchmark.options import LearnFrom, Options
 from training.benchmark.phrases import Frequency
-from training.benchmark.readings import control_of, rows_of
+from training.benchmark.readings import control_of, risk_of, rows_of
 from training.benchmark.statistics import log_likelihood, tf_idf, tf_idf_one, words_of, yake
 from training.benchmark.suites import IndexKind, LabelledItem, load_suite
 
@@ -175,3 +176,11 @@ def test_no_control_where_every_source_holds_toxic_items(bench, monkeypatch):
     monkeypatch.setitem(task.training.__dict__, "items", tuple(one_source))
     with pytest.raises(MethodUnavailable, match="no control"):
         control_of(task)
+
+
+def test_nothing_but_toxic_items_teaches_no_risk(bench, monkeypatch):
+    task = bench.task("test", IndexKind.STD)
+    toxic = tuple(each for each in task.training.items if each.toxic)
+    monkeypatch.setitem(task.training.__dict__, "items", toxic)
+    with pytest.raises(MethodUnavailable, match="one kind"):
+        risk_of(replace(task, options=Options(learn_from=LearnFrom.ALL)))

@@ -25,8 +25,11 @@ def rows_of(training: Training, reading: LearnFrom) -> list[int]:
 
 
 def risk_of(task: Task) -> risk.RiskModel:
-    """The risk model that the task's options allow."""
-    return _fitted(task.training, task.options.learn_from, task.seed)
+    """The risk model that the task's options allow. Raises MethodUnavailable where that is of one kind only."""
+    try:
+        return _fitted(task.training, task.options.learn_from, task.seed)
+    except risk.OneClassOnly as error:
+        raise MethodUnavailable(f"{task.options.learn_from}: all items to learn from are of one kind.") from error
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ evaluator and the reference rows (human, oracle) hold `Answers`.
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -165,9 +165,13 @@ def load_suite(folder: Path) -> Suite:
     items = tuple(_item(id, row) for id, row in enumerate(_lines(folder / "items.jsonl.gz"), start=1))
     ids = {item.key: item.id for item in items}
     reports = tuple(_report(row, ids) for row in _lines(folder / "reports.jsonl"))
-    sample = " ".join(report.text for report in islice(reports, 100))
-    rules = get_analysis("bench-en-1" if get_analysis().is_spaced(sample) else "bench-zh-1")
-    return Suite(folder.name, rules, items, reports)
+    return Suite(folder.name, token_rule(report.text for report in reports), items, reports)
+
+
+def token_rule(texts: Iterable[str]) -> Analysis:
+    """Words for texts in a language with spaces, else characters; the first 100 texts decide."""
+    sample = " ".join(islice(texts, 100))
+    return get_analysis("bench-en-1" if get_analysis().is_spaced(sample) else "bench-zh-1")
 
 
 def find_suites(folder: Path) -> list[Path]:
