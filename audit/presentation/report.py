@@ -25,7 +25,9 @@ from audit.models import (
     Proposer,
     Report,
     ReportStatus,
+    SuggesterName,
     Suggestion,
+    SuggestionBatch,
     SuggestionsState,
 )
 from audit.models.work import Forecast
@@ -43,6 +45,16 @@ def origin_of(suggestion: Suggestion) -> str:
     if suggestion.proposer == Proposer.MODEL:
         return _("model %(name)s") % {"name": adapter.name}
     return _("search and model %(name)s") % {"name": adapter.name}
+
+
+def suggested_by(batch: SuggestionBatch) -> str:
+    """Whose suggestions a batch holds, with the version of what scored them."""
+    risk = batch.suggester_version.partition("+")[0]
+    if batch.adapter is None:
+        return _("search %(version)s") % {"version": risk}
+    if SuggesterName.SEARCH in batch.suggester:
+        return _("search %(version)s and model %(name)s") % {"version": risk, "name": batch.adapter.name}
+    return _("model %(name)s, scored by search %(version)s") % {"version": risk, "name": batch.adapter.name}
 
 
 def about_model(adapter: Adapter) -> str:
@@ -237,6 +249,10 @@ class Workbench:
     @property
     def first_pending_id(self) -> str:
         return self.pending[0].dom_id if self.pending else ""
+
+    @property
+    def suggested_by(self) -> str:
+        return suggested_by(self.report.batch) if self.report.batch and self.report.shows_suggestions else ""
 
     @property
     def about_models(self) -> list[str]:

@@ -347,7 +347,7 @@ def take_back_verdict(request: RoleRequest, public_id: uuid.UUID) -> HttpRespons
 
 def _report(public_id: uuid.UUID) -> Report:
     rows: QuerySet[Report] = Report.objects.select_related(
-        "item", "item_text", "policy", "claimed_by", "batch", "previous__policy"
+        "item", "item_text", "policy", "claimed_by", "batch__adapter", "previous__policy"
     )
     return get_object_or_404(rows, public_id=public_id)
 

@@ -405,6 +405,24 @@ def test_a_row_says_who_proposed_it(client: Client, report: Report) -> None:
     assert said == ["search", "model dpo-14", "search and model dpo-14"]
 
 
+@pytest.mark.parametrize(
+    ("suggester", "version", "with_adapter", "words"),
+    [
+        ("search", "3", False, "Suggested by search 3, counted"),
+        ("search+llm", "3+dpo-14", True, "Suggested by search 3 and model dpo-14, counted"),
+        ("llm", "3+dpo-14", True, "Suggested by model dpo-14, scored by search 3, counted"),
+    ],
+)
+def test_the_list_says_who_suggested_it(
+    client: Client, report: Report, suggester: str, version: str, with_adapter: bool, words: str
+) -> None:
+    adapter = make_adapter("dpo-14") if with_adapter else None
+    report.batch = make_batch(report=report, suggester=suggester, suggester_version=version, adapter=adapter)
+    report.save(update_fields=["batch"])
+    make_suggestion("stamp", batch=report.batch)
+    assert words in page(client, report)
+
+
 def test_a_model_made_here_is_described_in_one_honest_sentence(client: Client, report: Report) -> None:
     proposed(report, {"parameters": 405_120}, "search", "model")
     (sentence,) = re.findall(r'queries__model">(.*?)</p>', page(client, report))
