@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -12,13 +13,33 @@ from django.core.management import CommandError, call_command
 
 from training.benchmark.engines import EngineKind, open_engines
 from training.benchmark.evaluator import Bench, compare_rows, run_method
-from training.benchmark.methods import DEFAULT
+from training.benchmark.llm import LLM
+from training.benchmark.methods import DEFAULT, KNOWN
 from training.benchmark.plot import write_plot
 from training.benchmark.suites import IndexKind, SuiteError, load_suite
 from training.benchmark.table import Table, read_json, write_json
+from training.management.commands.benchmark import Command
 
 from .tiny_suite import make_suite
 
+ROOT = Path(__file__).parents[2]
+OPTIONS = {
+    *(
+        "methods",
+        "index",
+        "split",
+        "seed",
+        "engine",
+        "against",
+        "check",
+        "calibrate",
+        "json",
+        "csv",
+        "plot",
+        "markdown",
+    ),
+    *("learn_from", "work", "epochs", "seq2seq", "llm"),
+}
 ASKED = {
     *("suite", "split", "index", "method", "queries", "effective", "query_hit_rate", "hit_at_100", "precision_at_100"),
     *("good", "unique", "reviewed", "u_at_5", "novel_unique", "intervals", "seconds"),
@@ -156,6 +177,27 @@ def test_method_of_ones_own_is_named_by_its_module(folder):
     printed = benchmark(folder, methods="training.benchmark.floors.longest,longest", index="std")
     own, known = (line.split()[4:] for line in printed.splitlines()[1:])
     assert own[:-1] == known[:-1]
+
+
+def test_example_of_the_documentation_runs(folder, tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(example.splitlines()) <= 30
+    (tmp_path / "mine.py").write_text(example, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    printed = benchmark(folder, methods="mine.rarest,search", index="std", against="search")
+    own = printed.splitlines()[1].split()
+    assert own[3] == "mine.rarest"
+    assert int(own[7]) > 0  # its queries
+
+
+def test_documentation_names_every_method_and_option():
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    known = [name for name in KNOWN if name not in LLM]
+    assert [name for name in known if f"`{name}`" not in text] == []
+    parser = Command().create_parser("qexplorer", "benchmark")
+    own = [action.option_strings[0] for action in parser._actions if action.dest in OPTIONS]
+    assert [option for option in own if f"`{option}" not in text] == []
 
 
 # --- engines
