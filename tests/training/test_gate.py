@@ -1,6 +1,7 @@
 """Measures on a toy set with figures by hand, and each rule of the gate."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,14 @@ def test_beside_itself_nothing_differs():
 
 def of(**changes) -> Figures:
     """Figures that are better than NOTHING and judged in full."""
-    values = {"unique": 30, "query_hit_rate": 0.5, "effective": 50, "queries": 100, "precision": 0.4, "hits": 400}
+    values: dict[str, Any] = {
+        "unique": 30,
+        "query_hit_rate": 0.5,
+        "effective": 50,
+        "queries": 100,
+        "precision": 0.4,
+        "hits": 400,
+    }
     values |= {"results_judged": 1_000, "texts": 900, "texts_judged": 900, "judged_at_100": 1.0, **changes}
     return replace(measured([]).figures, **values)
 
