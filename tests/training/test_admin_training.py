@@ -23,6 +23,8 @@ from tests.factories import (
     make_learning_run,
     make_promotion,
     make_report,
+    make_report_event,
+    make_suggestion,
 )
 from training import urls
 from training.gate import Asked, Found, Labels, Leaks, compare, decide_gate, measure
@@ -226,6 +228,16 @@ def test_the_curve_is_drawn_without_a_script_or_a_style(client):
     words = page(client, "run", run.pk)
     assert '<polyline class="chart__line" points="62.2,0.0 311.1,80.0 560.0,120.0"' in words
     assert "style=" not in words
+
+
+def test_the_share_of_reports_that_were_ahead_has_its_count(client):
+    for _number in range(3):
+        report = make_report()
+        make_report_event(report=report, kind="claimed", at=timezone.now() + timedelta(minutes=1))
+    make_suggestion(report=report, proposer="both")
+    page = client.get(reverse("training:overview")).content.decode()
+    assert "<b>33%</b>" in page
+    assert "1 of 3 reports had suggestions when they were opened, 1 a language model" in page
 
 
 def test_a_page_costs_few_queries_however_long_the_lists(client, django_assert_max_num_queries):

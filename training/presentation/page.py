@@ -1,6 +1,6 @@
 """The page "Training" as a whole."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cached_property
 
 from django.contrib.humanize.templatetags.humanize import intcomma
@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from audit.models import JobState
+from audit.readiness import Readiness, ready_by_week
 from extraction.models import Adapter, AdapterPromotion, AdapterRole
 from training.config import RecipeError, load_recipe
 from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, LearningSettings, Run, Weekday
@@ -67,6 +68,11 @@ class Overview:
     def is_pending(self) -> bool:
         """Whether the page should ask again for how far the work is."""
         return bool(self.in_progress or self.evaluating or any(row.is_pending for row in self.builds))
+
+    @cached_property
+    def ready(self) -> list[tuple[date, Readiness]]:
+        """The weeks in which reports were opened, with how many of them had suggestions by then."""
+        return [(monday, figures) for monday, figures in ready_by_week() if figures.opened]
 
     @cached_property
     def test_sets(self) -> list[EvaluationSet]:
