@@ -8,6 +8,7 @@ import heapq
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,8 @@ def search_by_risk(task: Task) -> Choice:
     return Choice(tuple(queries))
 
 
-@dataclass(eq=False)
-class _Board:
+@dataclass(frozen=True, eq=False)
+class _Ground:
     """The candidates (Q) of all reports and the items (N) that they find; items are known by position in `ids`."""
 
     reports: list[str]
@@ -75,8 +76,15 @@ class _Board:
     ids: NDArray[np.int64]
     matches: list[NDArray[np.int32]]
     """For each candidate the positions of all its matches, newest first."""
+    features: csr_matrix
+    """What a risk model reads of each item."""
 
-    def __post_init__(self) -> None:
+
+class _Board:
+    """The state of a review: which items were shown, which candidates are still to be had."""
+
+    def __init__(self, ground: _Ground) -> None:
+        self.reports, self.found, self.ids, self.matches = ground.reports, ground.found, ground.ids, ground.matches
         self.seen = np.zeros(len(self.ids), dtype=bool)
         self.begun: Counter[str] = Counter()
         self._open = np.ones(len(self.found), dtype=bool)
@@ -113,12 +121,12 @@ class _Board:
 class _Review:
     """The verdicts so far, and the risk of every item of the board by the model that last learned from them."""
 
-    def __init__(self, task: Task, board: _Board) -> None:
+    def __init__(self, task: Task, features: csr_matrix) -> None:
         self._task = task
         self._verdicts: dict[int, bool] = {}
         self._fitted = 0
         self._rows = list(rows_of(task.training, task.options.learn_from))
-        self._features = risk.features([task.searcher.text_of(id) for id in board.ids.tolist()], task.analysis)
+        self._features = features
         self.risks = self._scored(risk_of(task))
 
     def add(self, judged: Mapping[int, bool]) -> bool:
@@ -147,7 +155,10 @@ class _Review:
 
 
 class _Pages:
-    """The next page of every candidate, best first. Values only fall between two fits, so the heap may be lazy."""
+    """The next page of every candidate, best first.
+
+    Between two fits a value falls when others show its items (a last, short page apart), so the heap may be lazy.
+    """
 
     def __init__(self, board: _Board, risks: NDArray[np.float64]) -> None:
         self._board = board
@@ -205,21 +216,28 @@ class _Pages:
 
 
 def _begin(task: Task) -> tuple[_Board, _Review]:
+    ground = _ground(task)
+    return _Board(ground), _Review(task, ground.features)
+
+
+@lru_cache(maxsize=1)
+def _ground(task: Task) -> _Ground:
+    """The phrases that `search` tries, with all their matches; of equal scores the longer will be chosen."""
     model = risk_of(task)
-    pairs = [
+    found = [
         (report.id, candidate, task.searcher.all_of(candidate.text))
         for report in task.reports
         for candidate in candidates(report.text, analysis=task.analysis, risk=model)
     ]
-    pairs = sorted(
-        (pair for pair in pairs if pair[2]), key=lambda pair: -len(pair[1].key)
-    )  # of equal scores the longer
-    board = _Board(
-        [report for report, _candidate, _ids in pairs],
-        [candidate for _report, candidate, _ids in pairs],
-        *_positions([ids for _report, _candidate, ids in pairs]),
+    found = sorted((row for row in found if row[2]), key=lambda row: -len(row[1].key))
+    ids, matches = _positions([ids for _report, _candidate, ids in found])
+    return _Ground(
+        reports=[report for report, _candidate, _ids in found],
+        found=[candidate for _report, candidate, _ids in found],
+        ids=ids,
+        matches=matches,
+        features=risk.features([task.searcher.text_of(id) for id in ids.tolist()], task.analysis),
     )
-    return board, _Review(task, board)
 
 
 def _positions(found: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:

@@ -101,7 +101,7 @@ def _segmented(text: str) -> list[str]:
     try:
         import rjieba
     except ImportError as error:
-        raise MethodUnavailable("words of Chinese need the package rjieba: install the extra `learn`.") from error
+        raise MethodUnavailable("words of Chinese need the package rjieba: run `install_learning`.") from error
     return list(rjieba.cut(text))
 
 
@@ -154,7 +154,7 @@ def _yake_extractor(rules: str) -> Any:
     try:
         from yake import KeywordExtractor
     except ImportError as error:
-        raise MethodUnavailable("YAKE needs the package yake: install the extra `learn`.") from error
+        raise MethodUnavailable("YAKE needs the package yake: run `install_learning`.") from error
     return KeywordExtractor(lan="en" if rules == "bench-en-1" else "zh", n=YAKE_WORDS, top=YAKE_PHRASES)
 
 

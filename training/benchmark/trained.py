@@ -51,7 +51,7 @@ def can_stand(key: str, text: str, analysis: Analysis) -> bool:
 
 def need_torch() -> None:
     if find_spec("torch") is None or find_spec("transformers") is None:
-        raise MethodUnavailable("the learning stack is not installed: install the extra `learn`.")
+        raise MethodUnavailable("the learning stack is not installed: run `install_learning`.")
 
 
 @contextmanager
