@@ -116,8 +116,12 @@ def of(**changes) -> Figures:
         "queries": 100,
         "precision": 0.4,
         "hits": 400,
+        "results_judged": 1_000,
+        "texts": 900,
+        "texts_judged": 900,
+        "judged_at_100": 1.0,
+        **changes,
     }
-    values |= {"results_judged": 1_000, "texts": 900, "texts_judged": 900, "judged_at_100": 1.0, **changes}
     return replace(measured([]).figures, **values)
 
 
