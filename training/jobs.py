@@ -335,13 +335,13 @@ def _lost() -> Q:
 def _pick_up_builds() -> None:
     for dataset in Dataset.objects.filter(_lost()).select_related("adapter"):
         queue, job_id = _job_of(dataset)
-        if _awaits_proposer(dataset) or is_under_way(queue, job_id):
+        if awaits_proposer(dataset) or is_under_way(queue, job_id):
             continue
         Dataset.objects.filter(_lost(), pk=dataset.pk).update(state=JobState.QUEUED)
         enqueue_build(dataset)
 
 
-def _awaits_proposer(dataset: Dataset) -> bool:
+def awaits_proposer(dataset: Dataset) -> bool:
     """Of a chain whose run before has made no adapter yet."""
     return proposes(dataset.kind) and dataset.adapter_id is None and dataset.runs.exists()
 

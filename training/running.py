@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ from training.services import cancel_followers
 from training.supervising import Event, Outcome, supervise
 
 logger = logging.getLogger(__name__)
+_told_to_stop = threading.Event()
 
 ATTEMPTS = 3
 """How often a run is begun without a new checkpoint before it counts as failed."""
@@ -381,8 +383,15 @@ def _note(run: Run, sentence: str) -> None:
     Run.objects.filter(pk=run.pk).update(notes=run.notes)
 
 
+def stop_soon() -> None:
+    """Let the training of this process end with a checkpoint, as for a worker that is told to stop."""
+    _told_to_stop.set()
+
+
 def is_worker_stopping() -> bool:
     """Whether the worker of this job was told to end (a deployment, `./qexplorer stop`) and waits for it."""
+    if _told_to_stop.is_set():
+        return True
     job = get_current_job()
     if job is None or not job.worker_name:
         return False

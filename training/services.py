@@ -96,6 +96,7 @@ def launch(
     gate_decides: bool = False,
     until: datetime | None = None,
     is_sure: bool = True,
+    reuses: bool = False,
     user: User | None = None,
     key: uuid.UUID | None = None,
 ) -> list[Run]:
@@ -116,16 +117,18 @@ def launch(
     options = Options(until=until or timezone.now(), prompt_version=base.prompt_version)
     runs: list[Run] = []
     for step in chain.steps:
-        dataset = _dataset_for(step, options=options, excluded=evaluation_set, user=user)
         is_last = step is chain.steps[-1]
+        dataset = _dataset_for(step, options=options, excluded=evaluation_set, user=user)
+        after = runs[-1] if runs else None
+        wanted = {"base": base, "after": after, "dataset": dataset, "config": step.config.write() | {"seed": seed}}
+        same = Run.objects.filter(**wanted).exclude(state__in=[RunState.FAILED, RunState.CANCELLED])
+        run = same.first() if reuses else None
         runs.append(
-            Run.objects.create(
+            run
+            or Run.objects.create(
+                **wanted,
                 kind=AdapterKind(step.kind),
                 recipe=chain.name,
-                config=step.config.write() | {"seed": seed},
-                base=base,
-                after=runs[-1] if runs else None,
-                dataset=dataset,
                 evaluation_set=evaluation_set if is_last else None,
                 gate_decides=gate_decides and is_last,
                 seed=seed,
