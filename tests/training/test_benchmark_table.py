@@ -11,10 +11,12 @@ from xml.etree import ElementTree
 import pytest
 from django.core.management import CommandError, call_command
 
+from training.benchmark.choice import MethodUnavailable
 from training.benchmark.engines import EngineKind, open_engines
 from training.benchmark.evaluator import Bench, compare_rows, run_method
 from training.benchmark.llm import LLM
-from training.benchmark.methods import DEFAULT, KNOWN
+from training.benchmark.methods import DEFAULT, KNOWN, choose, settings_of
+from training.benchmark.options import Options
 from training.benchmark.plot import write_plot
 from training.benchmark.suites import IndexKind, SuiteError, load_suite
 from training.benchmark.table import Table, read_json, write_json
@@ -177,6 +179,25 @@ def test_method_of_ones_own_is_named_by_its_module(folder):
     printed = benchmark(folder, methods="training.benchmark.floors.longest,longest", index="std")
     own, known = (line.split()[4:] for line in printed.splitlines()[1:])
     assert own[:-1] == known[:-1]
+
+
+def test_function_that_is_not_there_is_named(folder):
+    with pytest.raises(CommandError, match="--methods: .*nosuch"):
+        benchmark(folder, methods="training.benchmark.floors.nosuch", index="std")
+
+
+def test_rows_of_other_settings_are_other_rows(rows):
+    settings = [settings_of("bart", Options(epochs=epochs)) for epochs in (None, 5, 20)]
+    assert len({replace(rows[0], settings=each).cell for each in settings}) == 3
+    assert settings_of("search", Options(epochs=5)) == {}
+
+
+def test_human_row_is_left_out_where_nobody_marked_a_phrase(folder, tmp_path_factory):
+    bench = Bench(load_suite(folder), tmp_path_factory.mktemp("indexes"))
+    task, answers = bench.task("test", IndexKind.STD), bench.suite.answers("test", IndexKind.STD)
+    nothing = replace(answers, human_phrases={report.id: () for report in task.reports})
+    with pytest.raises(MethodUnavailable, match="nobody"):
+        choose("human", task, nothing)
 
 
 def test_example_of_the_documentation_runs(folder, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ thrown away with it.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ from extraction.search.fts5 import Fts5Engine
 from extraction.text import Analysis
 from training import metrics
 from training.benchmark.choice import Query
-from training.benchmark.methods import choose
+from training.benchmark.methods import choose, settings_of
 from training.benchmark.options import Options
 from training.benchmark.searcher import Searcher
 from training.benchmark.suites import (
@@ -40,7 +40,8 @@ class Row:
     """One line of the table. `intervals`: 95 % bootstrap over reports, [low, high] by name of the figure.
 
     `excess`: `u_at_5` minus what chance would find among as many items of the same sources. `found`: the toxic items
-    of `u_at_5` by the report that they are credited to, in the order of the file; paired tests need it.
+    of `u_at_5` by the report that they are credited to, in the order of the file; paired tests need it. `settings`:
+    what was set for a trained method.
     """
 
     suite: str
@@ -64,6 +65,7 @@ class Row:
     seed: int
     seconds: float
     found: list[float]
+    settings: dict[str, str | int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -71,7 +73,14 @@ class Row:
     @property
     def cell(self) -> tuple[object, ...]:
         """What tells this row from all others of one run."""
-        return self.suite, self.split, self.index, self.method, self.learn_from, self.seed
+        return cell_of(self.suite, self.split, self.index, self.method, self.learn_from, self.seed, self.settings)
+
+
+def cell_of(
+    suite: str, split: str, index: str, method: str, learn_from: str, seed: int, settings: Mapping[str, str | int]
+) -> tuple[object, ...]:
+    """The place of a row among all that could be asked for."""
+    return suite, split, index, method, learn_from, seed, tuple(sorted(settings.items()))
 
 
 @dataclass(eq=False)
@@ -154,6 +163,7 @@ def run_method(bench: Bench, split: str, kind: IndexKind, method: str, task: Tas
         seed=task.seed,
         seconds=round(seconds, 1),
         found=[round(found.get(report.id, 0.0), 4) for report in task.reports],
+        settings=settings_of(method, task.options),
     )
 
 

@@ -6,6 +6,7 @@ from django.utils.module_loading import import_string
 
 from training.benchmark import feedback, floors, llm, oracles, seq2seq, statistics, suggester, tagger, zero_shot
 from training.benchmark.choice import Choice, Interactive, Method, Reference, play
+from training.benchmark.options import Options
 from training.benchmark.suites import Answers, Task
 
 METHODS: Mapping[str, Method] = {
@@ -16,6 +17,7 @@ METHODS: Mapping[str, Method] = {
     "tf-idf": statistics.tf_idf,
     "tf-idf-one": statistics.tf_idf_one,
     "yake": statistics.yake,
+    "yake-word": statistics.yake_word,
     "keyness": statistics.keyness,
     "train-precision": statistics.train_precision,
     "expected-hits": statistics.expected_hits,
@@ -60,3 +62,9 @@ def choose(name: str, task: Task, answers: Answers) -> Choice:
         own: Method = import_string(name)
         return own(task)
     return {**METHODS, **TRAINED}[name](task)
+
+
+def settings_of(name: str, options: Options) -> dict[str, str | int]:
+    """What was set for a trained method: rows that differ in it are different rows."""
+    settable: dict[str, str | int | None] = {"epochs": options.epochs, "seq2seq": options.seq2seq, "llm": options.llm}
+    return {key: value for key, value in settable.items() if value} if name in TRAINED else {}

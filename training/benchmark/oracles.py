@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from extraction.search.base import Counts
 from extraction.suggest import Candidate, Trial, expected_share, play_order
 from extraction.text import MatchMode
-from training.benchmark.choice import Choice, Query, best_of_each
+from training.benchmark.choice import Choice, MethodUnavailable, Query, best_of_each
 from training.benchmark.floors import matching
 from training.benchmark.searcher import Found
 from training.benchmark.suites import Answers, Task
@@ -17,8 +17,10 @@ SURE = 3
 
 
 def human(task: Task, answers: Answers) -> Choice:
-    """The first phrase that annotators marked, in file order. Nothing where nobody marked any."""
+    """The first phrase that annotators marked, in file order. Raises MethodUnavailable where nobody marked any."""
     marked = [(report.id, answers.human_phrases[report.id]) for report in task.reports]
+    if not any(phrases for _id, phrases in marked):
+        raise MethodUnavailable("nobody marked phrases in these reports.")
     return Choice(tuple(Query(id, phrases[0]) for id, phrases in marked if phrases))
 
 

@@ -132,7 +132,7 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
     for name, value in row.items():
         if name == "found" or value is None:
             continue
-        parts = value if isinstance(value, Mapping) else {name: value}
+        parts = value if name in ("intervals", "against") and isinstance(value, Mapping) else {name: value}
         for inner, part in parts.items():
             key = f"{name}_{inner}" if name == "against" else inner
             flat |= {f"{key}_low": part[0], f"{key}_high": part[1]} if isinstance(part, list) else {key: part}

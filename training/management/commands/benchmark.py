@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.module_loading import import_string
 
 from extraction.errors import SearchError
 from training.benchmark.calibration import as_lines, calibrate
 from training.benchmark.check import check_suite
 from training.benchmark.choice import MethodUnavailable
 from training.benchmark.engines import EngineKind, open_engines
-from training.benchmark.evaluator import Bench, MakeEngine, Row, run_method
-from training.benchmark.methods import DEFAULT, KNOWN
+from training.benchmark.evaluator import Bench, MakeEngine, Row, cell_of, run_method
+from training.benchmark.methods import DEFAULT, KNOWN, settings_of
 from training.benchmark.options import LearnFrom, Options
 from training.benchmark.plot import write_plot
 from training.benchmark.suites import IndexKind, SuiteError, find_suites, load_suite
@@ -157,7 +158,10 @@ class _Plan:
 
     def cells(self, suite: str, kind: IndexKind) -> list[tuple[object, ...]]:
         learn_from = self.options.learn_from.value
-        return [(suite, self.split, kind.value, method, learn_from, self.seed) for method in self.methods]
+        return [
+            cell_of(suite, self.split, kind, method, learn_from, self.seed, settings_of(method, self.options))
+            for method in self.methods
+        ]
 
 
 class _Rows:
@@ -193,6 +197,8 @@ def _plan(options: dict[str, Any]) -> _Plan:
     if against and against not in methods:
         raise CommandError(f"--against: {against!r} is not one of the methods of this run.")
     _check_names([name for name in methods if "." not in name], list(KNOWN), "--methods")
+    for name in methods:
+        _check_own(name)
     kinds = _names(options["index"])
     _check_names(kinds, list(IndexKind), "--index")
     return _Plan(
@@ -208,6 +214,14 @@ def _plan(options: dict[str, Any]) -> _Plan:
             llm=options["llm"],
         ),
     )
+
+
+def _check_own(name: str) -> None:
+    try:
+        if "." in name:
+            import_string(name)
+    except ImportError as error:
+        raise CommandError(f"--methods: {error}") from error
 
 
 def _names(given: str) -> list[str]:
