@@ -7,15 +7,17 @@ the next batch is the new adapter's, without a restart.
 """
 
 import gc
+import heapq
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
+from itertools import islice
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 
 from audit.models import Generation, Report, ReportStatus, SuggesterName
 from audit.queueing import enqueue
@@ -28,8 +30,8 @@ from extraction.models import Adapter, AdapterRole, BaseModel
 from extraction.prompts import get_prompt
 from extraction.registry import adapters_at_work, adapters_for
 
-SHOWN = (AdapterRole.SERVING, AdapterRole.CHALLENGER)
 BATCH = 32
+CHUNK = 500
 REQUEUED = 500
 AGAIN_AFTER_S = 600.0
 """How long an adapter that was refused is left alone, before its files are looked at once more."""
@@ -58,19 +60,21 @@ def ask_for_generation(turn: int = 0) -> None:
 def generate_ahead(turn: int = 0) -> None:
     """Write the queries of one batch, and ask for the suggestions of the reports that lack what is written."""
     at_work = adapters_at_work()
-    batch = _of_one_base(unread(at_work, BATCH, without=_model.refused))
-    if batch and _generate(batch, at_work):
-        ask_for_generation(turn=1 - turn)
-    for report_id in unmerged(at_work)[:REQUEUED]:
-        enqueue("suggest", "audit.jobs.suggest_for_report", report_id, job_id=f"suggest-{report_id}")
     if not at_work:
         _model.leave()
+    try:
+        batch = _of_one_base(unread(at_work, BATCH, without=_model.refused))
+        if batch and _generate(batch, at_work):
+            ask_for_generation(turn=1 - turn)
+    finally:  # what is written already does not wait for a model that fails
+        for report_id in unmerged(at_work, REQUEUED):
+            enqueue("suggest", "audit.jobs.suggest_for_report", report_id, job_id=f"suggest-{report_id}")
 
 
 def is_behind() -> bool:
     """Whether a text waits for an adapter, or a report for the suggestions that are written: asked by the tick."""
     at_work = adapters_at_work()
-    return bool(at_work) and bool(unread(at_work, 1) or unmerged(at_work))
+    return bool(at_work) and bool(unread(at_work, 1) or unmerged(at_work, 1))
 
 
 def yield_card() -> None:
@@ -88,25 +92,25 @@ def unread(at_work: Mapping[AdapterRole, Adapter], most: int, *, without: Iterab
     there are fewer, those that the shadow has not read.
     """
     refused = set(without)
-    shown = {at_work[role] for role in SHOWN if role in at_work} - refused
-    own = sorted((place, adapter.pk) for adapter in shown for place in _own(adapter, _not_read_by(adapter)))
-    found = [(report, adapter) for (_held, _due, report), adapter in own[:most]]
+    found = list(islice(_in_order(_own(one, _not_read_by(one)) for one in _shown(at_work) - refused), most))
     shadow = at_work.get(AdapterRole.SHADOW)
-    if shadow is not None and shadow not in refused and len(found) < most:
-        places = sorted(_where_on(_not_read_by(shadow)))
-        found += [(report, shadow.pk) for _held, _due, report in places[: most - len(found)]]
-    reports = Report.objects.select_related("item_text").in_bulk(report for report, _adapter in found)
-    adapters = {adapter.pk: adapter for adapter in at_work.values()}
-    return [Unread(reports[report], adapters[adapter]) for report, adapter in found]
+    if shadow is not None and shadow not in refused:
+        found += [(place, shadow) for place in islice(_where_on(_not_read_by(shadow)), most - len(found))]
+    reports = Report.objects.select_related("item_text").in_bulk(report for (_held, _due, report), _adapter in found)
+    return [Unread(reports[report], adapter) for (_held, _due, report), adapter in found]
 
 
-def unmerged(at_work: Mapping[AdapterRole, Adapter]) -> list[int]:
-    """The reports that nobody holds and whose shown suggestions lack what their adapter has written."""
+def unmerged(at_work: Mapping[AdapterRole, Adapter], most: int) -> list[int]:
+    """The first `most` reports that nobody holds and whose suggestions lack what their adapter has written."""
     free = Report.objects.open().filter(Q(batch=None) | Q(status=ReportStatus.WAITING))
-    found: list[Place] = []
-    for adapter in {at_work[role] for role in SHOWN if role in at_work}:
-        found += _own(adapter, free.filter(Exists(_generations_of(adapter))).exclude(batch__adapter=adapter))
-    return [report for _held, _due, report in sorted(found)]
+    lacking = (
+        _own(one, free.filter(Exists(_generations_of(one))).exclude(batch__adapter=one)) for one in _shown(at_work)
+    )
+    return [report for (_held, _due, report), _adapter in islice(_in_order(lacking), most)]
+
+
+def _shown(at_work: Mapping[AdapterRole, Adapter]) -> set[Adapter]:
+    return {at_work[role] for role in (AdapterRole.SERVING, AdapterRole.CHALLENGER) if role in at_work}
 
 
 def _not_read_by(adapter: Adapter) -> "QuerySet[Report]":
@@ -117,18 +121,28 @@ def _generations_of(adapter: Adapter) -> "QuerySet[Generation]":
     return Generation.objects.filter(item_text=OuterRef("item_text"), adapter=adapter)
 
 
-def _own(adapter: Adapter, reports: "QuerySet[Report]") -> list[Place]:
-    """Those of the reports that get the queries of this adapter."""
+def _in_order(of_each: Iterable[Iterator[tuple[Place, Adapter]]]) -> Iterator[tuple[Place, Adapter]]:
+    return heapq.merge(*of_each, key=lambda found: found[0])
+
+
+def _own(adapter: Adapter, reports: "QuerySet[Report]") -> Iterator[tuple[Place, Adapter]]:
+    """Those of the reports that get the queries of this adapter, in queue order."""
     places = _where_on(reports)
-    sides = adapters_for(report for _held, _due, report in places)
-    return [place for place in places if sides[place[-1]][0] == adapter]
+    while chunk := list(islice(places, CHUNK)):
+        sides = adapters_for(report for _held, _due, report in chunk)
+        yield from ((place, adapter) for place in chunk if sides[place[-1]][0] == adapter)
 
 
-def _where_on(reports: "QuerySet[Report]") -> list[Place]:
-    """Those for whose policy a language model may propose."""
-    rows = list(reports.values_list("status", "due", "pk", "policy_id"))
-    is_on_for = {policy: is_on(SuggesterName.LLM, policy) for policy in {row[-1] for row in rows}}
-    return [(status != ReportStatus.WAITING, due, pk) for status, due, pk, policy in rows if is_on_for[policy]]
+def _where_on(reports: "QuerySet[Report]") -> Iterator[Place]:
+    """Those for whose policy a language model may propose, in queue order: of a long queue only the head is read."""
+    is_held = Case(When(status=ReportStatus.WAITING, then=False), default=True)
+    rows = reports.annotate(is_held=is_held).order_by("is_held", "due", "pk")
+    is_on_for: dict[int, bool] = {}
+    for held, due, pk, policy in rows.values_list("is_held", "due", "pk", "policy_id").iterator(CHUNK):
+        if policy not in is_on_for:
+            is_on_for[policy] = is_on(SuggesterName.LLM, policy)
+        if is_on_for[policy]:
+            yield held, due, pk
 
 
 def _of_one_base(found: Sequence[Unread]) -> list[Unread]:
