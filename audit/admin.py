@@ -80,14 +80,6 @@ class SuggesterSwitchAdmin(ModelAdmin):
         super().save_model(request, obj, form, change)
         _refresh_suggestions()
 
-    def delete_model(self, request: HttpRequest, obj: db.Model) -> None:
-        super().delete_model(request, obj)
-        _refresh_suggestions()
-
-    def delete_queryset(self, request: HttpRequest, queryset: db.QuerySet[Any]) -> None:
-        super().delete_queryset(request, queryset)
-        _refresh_suggestions()
-
 
 @admin.register(models.ApiKey)
 class ApiKeyAdmin(APIKeyModelAdmin):

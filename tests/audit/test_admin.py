@@ -2,11 +2,12 @@ import pytest
 from django.contrib import admin as site
 from django.urls import reverse
 
-from audit.models import Judgment, PolicyVersion
+from audit.models import Judgment, PolicyVersion, SuggesterSwitch
 from audit.risk_training import refit
 from extraction.registry import serving_row
 from tests.audit.loop import make_indexed
 from tests.factories import make_judgment, make_policy, make_report
+from tests.queues import empty_queues, waiting
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine_file")]
 
@@ -111,3 +112,21 @@ def test_the_serving_risk_model_is_marked_without_a_query_a_row(client, django_a
     with django_assert_max_num_queries(12):
         page = client.get(reverse("admin:extraction_riskmodel_changelist")).content.decode()
     assert page.count("icon-yes") == 1
+
+
+# --- suggesters
+
+
+def test_a_switch_makes_the_suggestions_anew(client, django_capture_on_commit_callbacks):
+    empty_queues()
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post(reverse("admin:audit_suggesterswitch_add"), {"suggester": "llm", "policy": make_policy().pk})
+    assert not SuggesterSwitch.objects.get().is_on
+    assert waiting("suggest") == ["refresh-suggestions"]
+    empty_queues()
+
+
+def test_an_unknown_suggester_has_no_switch(client):
+    page = client.post(reverse("admin:audit_suggesterswitch_add"), {"suggester": "LLM", "is_on": "on"})
+    assert page.status_code == 200
+    assert not SuggesterSwitch.objects.exists()

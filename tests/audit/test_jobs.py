@@ -211,6 +211,16 @@ def test_the_engine_failing_amid_a_refresh_leaves_the_rest_for_later(judged_corp
     assert {Report.objects.get(pk=report.pk).suggestions_state for report in reports} == {SuggestionsState.READY}
 
 
+def test_a_refresh_takes_the_head_of_the_queue_and_the_nightly_run_all_of_it():
+    reports = [make_report() for _number in range(3)]
+    empty_queues()
+    jobs.refresh_suggestions(limit=1)
+    assert waiting("suggest") == [f"suggest-{reports[0].pk}", "generate-ahead-0"]
+    jobs.suggest_overnight()
+    assert set(waiting("suggest")) == {f"suggest-{report.pk}" for report in reports} | {"generate-ahead-0"}
+    empty_queues()
+
+
 # --- explorations ---------------------------------------------------------------------------------------------------
 
 
