@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extraction.artifacts import SAFE
 from extraction.generation import STAMP_FILE, stamp
 from extraction.prompts import Prompt
 from training.checkpoints import clear_incomplete, completed_step, newest_checkpoint, trainer_state
@@ -41,6 +42,7 @@ _METRICS = {
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "reward_accuracy",
 }
+_DECIDES_NOTHING = {"micro_batch_size", "save_steps", "activation_checkpointing"}
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors", "tokenizers")
 
 
@@ -204,6 +206,7 @@ def fit(
         tell(partial(watch.note, "The stored checkpoint is damaged or of another training; it is not used."))
     micro = config.micro_batch_size
     while (fitted := _attempt(build, micro, config, of=of, work=work, watch=watch, resume=resume)) is None:
+        _forget()
         micro = _smaller(config, micro)
         sentence = f"Out of memory: goes on with {micro} rows at a time, {config.batch_size // micro} times a step."
         tell(partial(watch.note, sentence))
@@ -231,7 +234,6 @@ def _attempt(
             return reached
         tell(partial(watch.note, f"Goes on from the checkpoint of step {reached.step}."))
     _keep_to_ourselves()
-    _forget()
     try:
         trainer = build(micro)
         trainer.remove_callback(PrinterCallback)
@@ -374,7 +376,10 @@ def _recomputes(config: TrainConfig, model: "PreTrainedModel | PeftModel", token
         return False
     shape = model.config.get_text_config()
     needed = tokens * shape.num_hidden_layers * shape.hidden_size * _ACTIVATION_BYTES
-    return bool(needed > _SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info()[0])
+    still_to_come = 0 if model.device.type == "cuda" else model.get_memory_footprint()
+    if config.full:  # with gradients and both moments of AdamW
+        still_to_come *= 4
+    return bool(needed > _SHARE_OF_FREE_MEMORY * (torch.cuda.mem_get_info()[0] - still_to_come))
 
 
 def _four_bit() -> dict[str, Any]:
@@ -417,7 +422,7 @@ def _fitted(checkpoint: Path, micro: int) -> Fitted:
 
 
 def _left_out(examples: Examples) -> str:
-    """ ", 3 are left out (2 too long, 1 both sides equal)", or nothing."""
+    """As "…, 3 are left out (1 both sides equal, 2 does not fit)"; empty where none is."""
     if not examples.dropped:
         return ""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(examples.dropped.items()))
@@ -425,9 +430,8 @@ def _left_out(examples: Examples) -> str:
 
 
 def _digest(config: TrainConfig, examples: Examples) -> str:
-    """What is trained. The micro-batch and the checkpoints' distance may change between two attempts; they decide
-    nothing that is learned."""
-    decides = {key: value for key, value in config.write().items() if key not in {"micro_batch_size", "save_steps"}}
+    """What is trained. Between two attempts of it the settings may change that decide nothing that is learned."""
+    decides = {key: value for key, value in config.write().items() if key not in _DECIDES_NOTHING}
     found = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
     for row in examples.rows:
         found.update(json.dumps(row, sort_keys=True).encode())
@@ -447,7 +451,7 @@ def _copy_adapter(checkpoint: Path, folder: Path) -> None:
 def _copy_model(base: Path, checkpoint: Path, folder: Path) -> None:
     """A model folder: tokenizer and all else as in the base, configuration and weights as trained."""
     for path in base.iterdir():
-        if path.is_file() and ".safetensors" not in path.name:
+        if path.suffix in SAFE and ".safetensors" not in path.name:
             shutil.copyfile(path, folder / path.name)
     trained = [*checkpoint.glob("*.safetensors*"), checkpoint / "config.json", checkpoint / "generation_config.json"]
     for path in trained:

@@ -180,7 +180,7 @@ def _any_process(flag: bool) -> bool:
     """True on every process of a distributed training if it is on one: all must leave the loop at the same step."""
     import torch.distributed as dist
 
-    if not dist.is_initialized():
+    if not (dist.is_available() and dist.is_initialized()):
         return flag
     import torch
     from accelerate import PartialState
