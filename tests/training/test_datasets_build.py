@@ -159,6 +159,12 @@ def test_empty_log_says_what_to_do(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_log_without_reports_says_so_to_who_wants_candidates(tmp_path):
+    options = Options(until=MAY, reward=Reward.PRECISION)
+    with pytest.raises(NothingToBuild, match="no report was judged"):
+        built(DatasetKind.POL, tmp_path, options, adapter=make_adapter(), proposer=DRAWS)
+
+
 def test_log_of_which_nothing_is_left_says_why(tmp_path):
     own(make_report(text="没有确认"), "没有")
     with pytest.raises(NothingToBuild, match=r"its report is not confirmed 1.*Confirm reports"):

@@ -300,10 +300,11 @@ def _write(rows: Iterable[Row], path: Path, progress: Progress) -> str:
 
 def _why_nothing(job: _Job) -> str:
     """A sentence for the admin: what was read, why nothing came out, what to do."""
+    until = {"until": f"{job.until:%Y-%m-%d %H:%M}"}
+    if not job.rows_in and job.is_drawn:
+        return _("Before %(until)s no report was judged. Judge reported texts first.") % until
     if not job.rows_in:
-        return _("Before %(until)s nobody decided on a query of a report. Explore reports first.") % {
-            "until": f"{job.until:%Y-%m-%d %H:%M}"
-        }
+        return _("Before %(until)s nobody decided on a query of a report. Explore reports first.") % until
     reasons = ", ".join(f"{reason.label} {count:,}" for reason, count in job.drops.most_common())
     if job.drops[DropReason.ONE_SIDED]:
         advice = _("Judge more of what the queries found, or ask for fewer judged matches.")

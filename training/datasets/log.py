@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -67,8 +68,8 @@ class Log:
 
     def __init__(self, until: datetime, rules: Analysis, excluded: EvaluationSet | None, progress: Progress) -> None:
         self._until, self._rules, self._progress = until, rules, progress
+        self._evaluation = excluded
         self._verdicts = Verdicts(standing_verdicts(self._read("judgments", self._judgments())))
-        self._excluded = self._near_evaluation(excluded) if excluded is not None else frozenset()
 
     def pairs(self, drops: Drops) -> Iterator[Pair]:
         """(c, k) of every standing decision (accepted, edited or own) of a confirmed report, in the order of reports.
@@ -77,7 +78,7 @@ class Log:
         counted in `drops`.
         """
         phrases, number_of = self._decided_phrases()
-        evidence = self.evidence(phrases, number_of, self._giving_items(number_of))
+        evidence = self._evidence(phrases, number_of, self._giving_items(number_of))
         confirmed = _InStep(self._confirmed())
         for report, rows in groupby(self._read("decisions", self._decisions()), key=itemgetter(0)):
             policy = next((policy for _report, policy in confirmed.of(report)), None)
@@ -112,21 +113,20 @@ class Log:
         return list(kept)
 
     def evidence_of(self, phrases: Phrases, giving: Iterable[tuple[int, int]]) -> "Findings":
-        """The same as `evidence`, of phrases that nobody need have decided for; `giving` in any order."""
+        """What was found by phrases that nobody need have decided for. `giving`: (item id, number of a phrase)."""
         queries = self._decided_queries()
         numbers = ((pk, phrases.number_of(text, MatchMode(mode))) for pk, text, mode in queries)
         number_of = {pk: number for pk, number in numbers if number is not None}
-        return self.evidence(phrases, number_of, sorted(set(giving)))
+        return self._evidence(phrases, number_of, sorted(set(giving)))
 
-    def evidence(self, phrases: Phrases, number_of: dict[int, int], giving: Rows) -> "Findings":
-        """What was found by each numbered phrase: p(k|S), SPEC section 2.
+    def _evidence(self, phrases: Phrases, number_of: dict[int, int], giving: Rows) -> "Findings":
+        """p(k|S) of each numbered phrase (SPEC section 2), with its counts.
 
-        Counted are items that some query exposed and that have a verdict: they are toxic or normal under each phrase
-        that matches them, whichever phrase exposed them, so that the second of two near-equal phrases is not blamed for
-        coming second. A reported item that no query exposed is left out: it was chosen by its complaints, and would
-        make every phrase of toxic reports look toxic. An item matches if the phrase stands in its exposed text, or if
-        the phrase itself exposed it (an erased text matches nothing any more); of several judged texts of an item the
-        newest that matches counts.
+        Counted are items that some query exposed and that have a verdict, for each phrase that matches them, whichever
+        phrase exposed them: the second of two near-equal phrases is not blamed for coming second. A reported item that
+        no query exposed is left out: it was chosen by its complaints, and would make every phrase of toxic reports look
+        toxic. A phrase matches an item if it stands in its exposed text, or if it exposed it itself (an erased text
+        matches nothing any more); of several judged texts of an item the newest that matches counts.
 
         `number_of`: query id → number; `giving`: (item id, number) by item, the items whose reports gave the phrase,
         which never count for it.
@@ -283,9 +283,12 @@ class Log:
         judged = Exists(self._standing().filter(item_text=OuterRef("pk")))
         return ItemText.objects.filter(exposed, judged).order_by("item_id", "pk").values_list("item_id", "pk", "text")
 
-    def _near_evaluation(self, excluded: EvaluationSet) -> frozenset[int]:
+    @cached_property
+    def _excluded(self) -> frozenset[int]:
         """Ids of the reported texts that lie in a near-duplicate cluster with a text of the evaluation set."""
-        frozen = [text_id for _report, text_id in excluded.reports]
+        if self._evaluation is None:
+            return frozenset()
+        frozen = [text_id for _report, text_id in self._evaluation.reports]
         seeds: list[str] = []
         for start in range(0, len(frozen), _FETCH):
             texts = ItemText.objects.filter(pk__in=frozen[start : start + _FETCH]).order_by("pk")
