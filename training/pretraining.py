@@ -227,16 +227,17 @@ class _Phrases:
     def _shared(self, spans: _Spans) -> NDArray[np.int64]:
         """Windows (n, 2), first and last token, of the phrases that other texts hold too."""
         windows, grams = _grams(spans)
-        return windows[np.isin(grams, self._shared_grams)]
+        places = np.searchsorted(self._shared_grams, grams)  # np.isin would sort the whole table for each row
+        return windows[self._shared_grams[places] == grams]
 
     @cached_property
     def _shared_grams(self) -> NDArray[np.uint64]:
-        """The phrases, as hashes in ascending order, that enough and not too many of the pieces hold."""
+        """The phrases, as hashes in ascending order, that enough and not too many of the pieces hold; then an end."""
         counted = range(min(SHARED_AMONG, len(self._pieces)))
         each = [np.unique(_grams(self._spans(number))[1]) for number in counted]
         grams, counts = np.unique(np.concatenate(each), return_counts=True)
-        shared: NDArray[np.uint64] = grams[(counts >= SHARED.start) & (counts < SHARED.stop)]
-        return shared
+        shared = grams[(counts >= SHARED.start) & (counts < SHARED.stop)]
+        return np.append(shared, np.iinfo(np.uint64).max)
 
     def _spans(self, number: int) -> _Spans:
         if number in self._known:
