@@ -37,9 +37,9 @@ class Suggester(SimpleWorker):
         close_old_connections()  # a database server that restarted meanwhile is asked anew by the next job
 
     def heartbeat(self, *args: Any, **kwargs: Any) -> None:
-        """Between jobs too, at least once a minute: a training that wants the card gets it."""
+        """Between jobs, at least once a minute, a training that wants the card gets it."""
         super().heartbeat(*args, **kwargs)
-        if kwargs.get("pipeline") is None:  # said in passing while a job runs, or by the thread below
+        if kwargs.get("pipeline") is None:  # with one, a job runs
             generating.yield_card()
 
     def get_heartbeat_ttl(self, job: Job) -> int:
