@@ -12,7 +12,13 @@ from rq import Worker as ForkingWorker
 
 from qexplorer_site.processes import end_with_parent
 
-_PRELOADED = ("audit.jobs", "sklearn.feature_extraction", "sklearn.linear_model", "sklearn.preprocessing")
+_PRELOADED = (
+    "audit.jobs",
+    "training.jobs",
+    "sklearn.feature_extraction",
+    "sklearn.linear_model",
+    "sklearn.preprocessing",
+)
 
 
 class Worker(ForkingWorker):

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from audit.admin_base import ModelAdmin, ReadOnlyAdmin
 from extraction.models import Adapter, AdapterPromotion, BaseModel
-from training.forms import recipe_choices
+from training.config import recipes
 from training.models import Dataset, Evaluation, EvaluationSet, LearningSettings, Refusal, Run
 
 if TYPE_CHECKING:  # Django's own class takes no type parameters when it runs
@@ -27,7 +27,7 @@ else:
 class LearningSettingsForm(ModelForm):
     recipe = forms.ChoiceField(
         required=False,
-        choices=lambda: [("", _("none")), *recipe_choices()],
+        choices=lambda: [("", _("none")), *((recipe.name, recipe.title) for recipe in recipes())],
         help_text=LearningSettings._meta.get_field("recipe").help_text,
     )
 

@@ -16,14 +16,10 @@ MOST_SEED = 2**31 - 1
 DECISIONS = ("promote", "refuse", "challenger", "shadow", "leave")
 
 
-def recipe_choices() -> list[tuple[str, str]]:
-    return [(recipe.name, recipe.title) for recipe in recipes()]
-
-
 class LaunchForm(forms.Form):
     """A recipe on a base. Its fields stand in the address while the person looks at what it would cost."""
 
-    recipe = forms.ChoiceField(label=_("Recipe"), choices=recipe_choices)
+    recipe = forms.ChoiceField(label=_("Recipe"), choices=lambda: [(recipe.name, recipe.title) for recipe in recipes()])
     base = forms.ModelChoiceField(
         BaseModel.objects.all(), label=_("Base model"), to_field_name="name", empty_label=None
     )
