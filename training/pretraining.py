@@ -228,7 +228,8 @@ class _Phrases:
         """Windows (n, 2), first and last token, of the phrases that other texts hold too."""
         windows, grams = _grams(spans)
         places = np.searchsorted(self._shared_grams, grams)  # np.isin would sort the whole table for each row
-        return windows[self._shared_grams[places] == grams]
+        shared: NDArray[np.int64] = windows[self._shared_grams[places] == grams]
+        return shared
 
     @cached_property
     def _shared_grams(self) -> NDArray[np.uint64]:
