@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.worker import Worker
 
@@ -108,6 +109,7 @@ def _train(run: Run, locks: tuple[int, ...]) -> None:
             _finish(run, outcome)
         else:
             _keep_newest_checkpoint(run)
+            Run.objects.filter(pk=run.pk, step__lt=outcome.step).update(step=outcome.step)
             _end_unfinished(run, outcome)
     except TakenAway:
         logger.warning("Run %d went to another worker.", run.pk)
@@ -273,10 +275,14 @@ class _RunWatch:
             self.changes["curve"] = self.run.curve
 
     def _store(self, checkpoint: Path, step: int) -> None:
-        if time.monotonic() - self.stored >= STORE_EVERY_S:
+        if time.monotonic() - self.stored < STORE_EVERY_S:
+            return
+        self.stored = time.monotonic()
+        try:
             with _database_may_be_away():
                 _store_checkpoint(self.run, checkpoint, step)
-                self.stored = time.monotonic()
+        except OSError:
+            logger.exception("A checkpoint of run %d could not be stored; this disk has it.", self.run.pk)
 
     def _write(self) -> None:
         self.written = time.monotonic()
@@ -291,7 +297,7 @@ def _database_may_be_away() -> Iterator[None]:
     """A database that restarts must not cost hours of training: what it was not told is told the next time."""
     try:
         yield
-    except OperationalError as error:
+    except (InterfaceError, OperationalError) as error:
         logger.warning("The database cannot be reached while a training runs: %s", error)
         connection.close()
 
@@ -395,5 +401,8 @@ def is_worker_stopping() -> bool:
     job = get_current_job()
     if job is None or not job.worker_name:
         return False
-    key = Worker.redis_worker_namespace_prefix + job.worker_name
-    return bool(job.connection.hexists(key, "shutdown_requested_date"))
+    try:
+        key = Worker.redis_worker_namespace_prefix + job.worker_name
+        return bool(job.connection.hexists(key, "shutdown_requested_date"))
+    except RedisError:
+        return False  # the queue server is away: the training goes on without it

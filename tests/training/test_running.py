@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
 from extraction.artifacts import fetch_folder, store_file, store_folder
 from extraction.generation import template_hash, tokenizer_hash, weights_hash
@@ -25,7 +25,8 @@ from training.services import cancel
 
 __all__ = ["base_folder"]
 
-pytestmark = [pytest.mark.django_db, pytest.mark.slow]
+pytestmark = pytest.mark.django_db
+slow = pytest.mark.slow
 
 TEXTS = ["加微信代开发票", "低价出售高仿包邮私聊", "刷单兼职日结联系微信", "办证毕业证加群优惠", "今天天气不错吃饭"]
 PHRASES = ["代开发票", "高仿", "刷单", "办证", "吃饭"]
@@ -103,6 +104,7 @@ def until(is_so, patience_s=60):
 # --- the whole way ----------------------------------------------------------------------------------------------------
 
 
+@slow
 def test_a_run_makes_an_adapter_with_its_card(base, dataset):
     run = trained(queued(base, dataset))
     assert (run.state, run.error) == (RunState.DONE, "")
@@ -113,6 +115,7 @@ def test_a_run_makes_an_adapter_with_its_card(base, dataset):
     assert not run_folder(run.pk).exists()
 
 
+@slow
 def test_a_run_stopped_on_one_machine_ends_on_another_as_if_nothing_had_happened(base, dataset, settings, tmp_path):
     straight = trained(queued(base, dataset))
     run = trained(queued(base, dataset, cancel_requested=True))
@@ -126,6 +129,7 @@ def test_a_run_stopped_on_one_machine_ends_on_another_as_if_nothing_had_happened
     assert weights(run) == weights(straight)
 
 
+@slow
 @pytest.mark.django_db(transaction=True)
 def test_a_killed_worker_takes_its_training_along_and_the_next_one_ends_it_the_same(base, dataset):
     straight = trained(queued(base, dataset, steps=STEPS, save_steps=10))
@@ -152,6 +156,7 @@ def test_a_killed_worker_takes_its_training_along_and_the_next_one_ends_it_the_s
 # --- what may go wrong ------------------------------------------------------------------------------------------------
 
 
+@slow
 def test_a_dataset_without_rows_is_said_in_a_sentence(base, tmp_path):
     run = trained(queued(base, dataset_of(tmp_path, [])))
     assert run.state == RunState.FAILED
@@ -159,6 +164,7 @@ def test_a_dataset_without_rows_is_said_in_a_sentence(base, tmp_path):
     assert run.trace == ""
 
 
+@slow
 def test_a_crash_keeps_its_trace_on_the_row_and_is_raised(base_folder, dataset, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -219,6 +225,7 @@ def test_a_run_that_is_not_queued_is_left_alone(base, dataset):
     assert run.started is None
 
 
+@slow
 def test_a_stopped_worker_gives_its_run_back(base, dataset, monkeypatch):
     told = iter([False, False, *[True] * 10_000])
     monkeypatch.setattr(running, "is_worker_stopping", lambda: next(told))
@@ -279,6 +286,32 @@ def test_the_row_is_written_at_most_once_a_second(monkeypatch, django_assert_num
     watch.look([progress(1)])
     with django_assert_num_queries(0):
         watch.look([progress(2)])
+
+
+def test_a_checkpoint_that_cannot_be_stored_does_not_end_the_training(watch, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(running, "STORE_EVERY_S", 0.0)
+    monkeypatch.setattr(running, "store_folder", full)
+    watch.look([{"event": "saved", "checkpoint": str(tmp_path), "step": 2}])
+    watch.run.refresh_from_db()
+    assert (watch.run.state, watch.run.checkpoint) == (RunState.RUNNING, "")
+
+
+def test_a_database_that_is_away_does_not_end_the_training(watch, monkeypatch):
+    def away(*args, **kwargs):
+        raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr(Run.objects, "filter", away)
+    monkeypatch.setattr(running.connection, "close", lambda: None)
+    watch.look([progress(5)])
+    assert not watch.should_stop()
+    monkeypatch.undo()
+    watch.written = 0.0
+    watch.look([])
+    watch.run.refresh_from_db()
+    assert watch.run.step == 5
 
 
 def test_an_asked_stop_is_heard(watch):
