@@ -318,11 +318,11 @@ def learning_tick() -> None:
     _pick_up_builds()
     _pick_up_runs()
     _pick_up_evaluations()
-    for evaluation in decide_what_is_due():
-        settle(evaluation)
     schedule.launch_if_due()
     schedule.end_checkpoints()
     demo.look_after()
+    for evaluation in decide_what_is_due():
+        settle(evaluation)
 
 
 def _lost() -> Q:

@@ -20,6 +20,7 @@ from tests.factories import (
     make_run,
     make_suggestion,
 )
+from training import urls as learning_urls
 
 WORK = {"auditor", "admin"}
 EXPORT = {"researcher", "admin"}
@@ -182,3 +183,17 @@ def test_htmx_of_a_lost_session_leaves_for_the_sign_in_page(client: Client, addr
         headers={"HX-Request": "true", "HX-Current-URL": f"http://testserver{addresses['report']}"},
     )
     assert response["HX-Redirect"] == f"/login/?next={addresses['report']}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_pages_of_learning_are_for_admins_alone(
+    role: str, request: pytest.FixtureRequest, login: Callable[[User], Client]
+) -> None:
+    client = login(request.getfixturevalue(role))
+    wrong = []
+    for pattern in learning_urls.urlpatterns:
+        arguments = {name: 1 if name == "pk" else "none" for name in pattern.pattern.converters}
+        status = client.get(reverse(f"training:{pattern.name}", kwargs=arguments)).status_code
+        if (status == 403) != (role != "admin") or status >= 500:
+            wrong.append((pattern.name, status))
+    assert wrong == []

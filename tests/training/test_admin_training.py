@@ -129,13 +129,6 @@ def addresses():
 # --- who gets in ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("who", EVERYONE_ELSE)
-def test_only_admins_get_in(request, login, addresses, who):
-    client = login(request.getfixturevalue(who))
-    for name, path in addresses.items():
-        assert (client.post if name in POSTS else client.get)(path).status_code == 403, name
-
-
 def test_who_is_not_signed_in_is_sent_to_sign_in(client, addresses):
     client.logout()
     for name, path in addresses.items():
@@ -414,6 +407,12 @@ def test_a_refused_candidate_is_listed_with_the_reason(client, candidate, admin)
     words = page(client)
     assert "too broad" in words
     assert f"{candidate.adapter} beside" not in words
+
+
+def test_what_was_refused_may_be_decided_about_when_it_is_measured_again(client, candidate):
+    press(client, "decide", candidate.adapter.name, decision="refuse", evaluation=candidate.pk, reason="too broad")
+    Evaluation.objects.update(finished=timezone.now() + timedelta(minutes=1))
+    assert f"Promote {candidate.adapter}" in page(client)
 
 
 def test_the_gate_is_not_overridden(client, candidate):

@@ -27,7 +27,7 @@ class AdapterRow:
     def state(self) -> str:
         if self.roles:
             return ", ".join(str(role.label) for role in self.roles)
-        if self.refusal is not None and not self._promoted_since_refused:
+        if self.is_refused:
             return _("refused")
         if self.promotion is not None:
             return _("served before")
@@ -35,11 +35,16 @@ class AdapterRow:
 
     @property
     def is_refused(self) -> bool:
-        return not self.roles and self.refusal is not None and not self._promoted_since_refused
+        """Whether a refusal is the last word: it was neither promoted nor measured again since."""
+        if self.roles or self.refusal is None:
+            return False
+        since = [row.at for row in [self.promotion] if row is not None]
+        since += [row.finished for row in [self.evaluation] if row is not None and row.finished is not None]
+        return all(self.refusal.at >= moment for moment in since)
 
     @property
     def is_candidate(self) -> bool:
-        return not self.roles and self.refusal is None and self.promotion is None
+        return not self.roles and not self.is_refused and self.promotion is None
 
     @property
     def is_open(self) -> bool:
@@ -66,10 +71,6 @@ class AdapterRow:
     def by(self) -> Any:
         row = self.refusal if self.is_refused else self.promotion
         return row.user if row is not None else self.adapter.user
-
-    @property
-    def _promoted_since_refused(self) -> bool:
-        return self.promotion is not None and self.refusal is not None and self.promotion.at > self.refusal.at
 
 
 def adapter_rows(adapters: Iterable[Adapter]) -> list[AdapterRow]:
