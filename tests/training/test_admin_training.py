@@ -418,6 +418,7 @@ def test_what_was_refused_may_be_decided_about_when_it_is_measured_again(client,
 def test_the_gate_is_not_overridden(client, candidate):
     gate = [rule | {"holds": False} for rule in candidate.gate]
     Evaluation.objects.update(verdict="refuses", gate=gate)
+    assert 'value="promote" disabled' in page(client)
     answer = press(client, "decide", candidate.adapter.name, decision="promote", evaluation=candidate.pk, reason="now")
     assert answer.status_code == 409
     assert AdapterPromotion.objects.count() == 1
