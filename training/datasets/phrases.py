@@ -1,16 +1,17 @@
 """Phrases found in texts: which of many queries match a text, in one pass over it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from extraction.text import Analysis, MatchMode, split_key
 
-_Start = tuple[str, ...]
+_Tokens = tuple[str, ...]
+_START = 3
 
 
 class Phrases:
     """Numbered phrases; `found_in` matches as every engine does (`Analysis.matches`), for all phrases at once.
 
-    Phrases are looked up by their first two tokens, then by length: the time for a text grows with the text, hardly
+    Phrases are looked up by their first three tokens, then by length: the time for a text grows with the text, hardly
     with the number of phrases. Memory grows with the phrases alone.
     """
 
@@ -53,25 +54,32 @@ class Phrases:
 
 
 class _Table:
+    """`_short`: phrases of one and two tokens; `_long`: first three tokens → length → all tokens → number."""
+
     def __init__(self) -> None:
-        self._single: dict[str, int] = {}
-        self._longer: dict[_Start, dict[int, dict[str, int]]] = {}
+        self._short: dict[_Tokens, int] = {}
+        self._long: dict[_Tokens, dict[int, dict[_Tokens, int]]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._single or self._longer)
+        return bool(self._short or self._long)
 
     def add(self, tokens: Sequence[str], number: int) -> None:
-        if len(tokens) == 1:
-            self._single[tokens[0]] = number
+        phrase = tuple(tokens)
+        if len(phrase) < _START:
+            self._short[phrase] = number
         else:
-            by_length = self._longer.setdefault((tokens[0], tokens[1]), {})
-            by_length.setdefault(len(tokens), {})["\n".join(tokens)] = number
+            self._long.setdefault(phrase[:_START], {}).setdefault(len(phrase), {})[phrase] = number
 
-    def found_in(self, tokens: Sequence[str]) -> Iterable[int]:
-        if self._single:
-            yield from (self._single[token] for token in self._single.keys() & set(tokens))
-        for at, start in enumerate(zip(tokens, tokens[1:], strict=False)):
-            for length, numbers in self._longer.get(start, {}).items():
-                number = numbers.get("\n".join(tokens[at : at + length]))
+    def found_in(self, tokens: Sequence[str]) -> Iterator[int]:
+        for length in range(1, _START):
+            yield from (self._short[phrase] for phrase in self._short.keys() & set(_grams(tokens, length)))
+        known = self._long
+        for at in [at for at, start in enumerate(_grams(tokens, _START)) if start in known]:
+            for length, numbers in known[tuple(tokens[at : at + _START])].items():
+                number = numbers.get(tuple(tokens[at : at + length]))
                 if number is not None:
                     yield number
+
+
+def _grams(tokens: Sequence[str], length: int) -> Iterator[_Tokens]:
+    return zip(*(tokens[at:] for at in range(length)), strict=False)
