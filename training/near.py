@@ -13,7 +13,7 @@ docs/decisions/0017-split-by-cluster.md has the reasons and what was measured.
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -222,9 +222,14 @@ def _merged(labels: Ints, left: Ints, right: Ints) -> Ints:
 
 
 def groups(
-    texts: Sequence[tuple[str, str]], *, seed: int = 0, size: int = GROUP_SIZE, analysis: Analysis | None = None
+    texts: Sequence[tuple[str, str]],
+    *,
+    seed: int = 0,
+    size: int = GROUP_SIZE,
+    analysis: Analysis | None = None,
+    tell: Callable[[int], None] = lambda _done: None,
 ) -> list[Ints]:
-    """Cluster texts, given as (policy, text), by policy and similarity.
+    """Cluster texts, given as (policy, text), by policy and similarity. `tell` is called with how many are done.
 
     Returns the positions (ascending) of each group, groups in the order of their first member; every text is in one
     group. `size` counts different texts: copies, which always share a group, do not make one larger. The same texts and
@@ -237,14 +242,16 @@ def groups(
     first, copy_of = _distinct(texts)
     rules = analysis or get_analysis()
     with threadpool_limits(limits=1), tempfile.TemporaryFile(prefix="qx-groups-") as file:
-        vectors = _vectors(texts, first, rules, seed, file)
+        vectors = _vectors(texts, first, rules, seed, file, tell)
         labels = np.empty(len(first), dtype=np.int64)
-        count = 0
+        count = done = 0
         for rows in _by_policy(texts, first):
             for cell in _cells(vectors, rows, seed):
                 inside = _joined(vectors[cell], size)
                 labels[cell] = count + inside
                 count += int(inside.max()) + 1
+                done += len(cell)
+                tell(done)
     return _members(labels[copy_of])
 
 
@@ -271,7 +278,14 @@ def _by_policy(texts: Sequence[tuple[str, str]], first: Ints) -> list[Ints]:
     return [np.array(own, dtype=np.int64) for own in rows.values()]
 
 
-def _vectors(texts: Sequence[tuple[str, str]], first: Ints, rules: Analysis, seed: int, file: IO[bytes]) -> Floats:
+def _vectors(
+    texts: Sequence[tuple[str, str]],
+    first: Ints,
+    rules: Analysis,
+    seed: int,
+    file: IO[bytes],
+    tell: Callable[[int], None],
+) -> Floats:
     """Vectors (len(first), 32) of length 1, on disk."""
     draw = np.random.default_rng(seed)
     sample = np.sort(draw.choice(first, size=min(_SAMPLE, len(first)), replace=False))
@@ -280,6 +294,7 @@ def _vectors(texts: Sequence[tuple[str, str]], first: Ints, rules: Analysis, see
     reducer = _reducer(_weighted(counts, rarity), seed)
     vectors: Floats = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(first), _WIDTH))
     for start in range(0, len(first), _BATCH):
+        tell(0)
         batch = [texts[position][1] for position in first[start : start + _BATCH].tolist()]
         vectors[start : start + _BATCH] = _reduced(_weighted(_counts(batch, rules), rarity), reducer)
     return vectors

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audit.indexing import index_items
-from audit.models import Item
+from audit.models import Item, Policy
 from audit.risk_training import refit
 from extraction.generation import LocalModel
 from extraction.prompts import get_prompt
@@ -197,6 +197,16 @@ def test_build_that_is_stopped_leaves_nothing(log, tmp_path):
     with pytest.raises(InterruptedError):
         built(DatasetKind.SFT, tmp_path, progress=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_progress_may_write_to_the_database_meanwhile(log, tmp_path):
+    def note(step: str, _count: int) -> None:
+        Policy.objects.create(key=f"{step}-{Policy.objects.count()}", name=step)
+
+    result = built(DatasetKind.CAT, tmp_path, progress=note)
+    assert result.rows_out == 2
+    assert {"judgments", "decisions", "groups"} <= set(Policy.objects.values_list("name", flat=True))
 
 
 def test_progress_names_its_steps(log, tmp_path):

@@ -9,12 +9,16 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from django.db import connections
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -101,10 +105,11 @@ def build(
 ) -> Built:
     """Build a dataset into the file `out`. An adapter makes a ranked list one of its own candidates, as in D_pol.
 
-    Raises NothingToBuild (and leaves no file), OptionsError; for D_pol SearchError.
+    `progress` is called in a thread of its own; what it raises ends the build. Raises NothingToBuild (and leaves no
+    file), OptionsError; for D_pol SearchError.
     """
-    job = _job(kind, options, excluded, adapter, progress)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".dataset-") as work:
+    with _aside(progress) as tell, tempfile.TemporaryDirectory(dir=out.parent, prefix=".dataset-") as work:
+        job = _job(kind, options, excluded, adapter, tell)
         rows = _drawn_rows(job, proposer, search) if job.is_drawn else _logged_rows(job, Path(work))
         beside = Path(work) / "rows"
         digest = _write(job.row_figures.passing(rows), beside, job.progress)
@@ -123,11 +128,11 @@ def preview(
     progress: Progress | None = None,
 ) -> Preview:
     """The counts and the card of the build that these settings would give now. Writes nothing that stays."""
-    job = _job(kind, options, excluded, adapter, progress)
-    if job.is_drawn:
-        job.read_reports()
-        return Preview(job.rows_in, None, job.dropped(), job.card())
-    with tempfile.TemporaryDirectory(prefix="qx-dataset-") as work:
+    with _aside(progress) as tell, tempfile.TemporaryDirectory(prefix="qx-dataset-") as work:
+        job = _job(kind, options, excluded, adapter, tell)
+        if job.is_drawn:
+            job.read_reports()
+            return Preview(job.rows_in, None, job.dropped(), job.card())
         for _row in job.row_figures.passing(_logged_rows(job, Path(work))):
             pass
     return Preview(job.rows_in, job.row_figures.rows, job.dropped(), job.card())
@@ -197,18 +202,33 @@ class _Job:
         return card
 
 
+@contextmanager
+def _aside(progress: Progress | None) -> Iterator[Progress]:
+    """`progress`, called in a thread of its own and waited for: it may write to the database, which the thread that
+    reads one snapshot of it must not.
+    """
+    if progress is None:
+        yield lambda _step, _count: None
+        return
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        try:
+            yield lambda step, count: thread.submit(progress, step, count).result()
+        finally:
+            thread.submit(connections.close_all).result()
+
+
 def _job(
     kind: DatasetKind,
     options: Options,
     excluded: EvaluationSet | None,
     adapter: Adapter | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> _Job:
     """With what the kind and the moment settle: D_comp2 is D_comp at a threshold of 0."""
     until = options.until or timezone.now()
     threshold = 0.0 if kind == DatasetKind.COMP2 else options.threshold
     settled = replace(options, until=until, threshold=threshold)
-    return _Job(kind, settled, until, excluded, adapter, progress or (lambda _step, _count: None))
+    return _Job(kind, settled, until, excluded, adapter, progress)
 
 
 # --- rows from the log ----------------------------------------------------------------------------------------------
@@ -229,8 +249,8 @@ def _rows_of(pairs: Spool, job: _Job) -> Iterator[Row]:
     d: Iterator[Row] = (pair_row(pair, prompt) for pair in pairs)
     if job.kind == DatasetKind.SFT:
         return d
-    job.progress("groups", len(pairs))
-    groups = job.group_figures.passing(grouped(pairs, job.options))
+    clustered = grouped(pairs, job.options, tell=partial(job.progress, "groups"))
+    groups = job.group_figures.passing(clustered)
     if job.kind == DatasetKind.UNION:
         return chain(d, build_added(groups, job.options, job.drops))
     if job.kind == DatasetKind.CAT:

@@ -190,9 +190,12 @@ class LengthRule:
 # --- groups ---------------------------------------------------------------------------------------------------------
 
 
-def grouped(pairs: Sequence[Pair], options: Options) -> Iterator[list[Pair]]:
+def grouped(
+    pairs: Sequence[Pair], options: Options, *, tell: Callable[[int], None] = lambda _done: None
+) -> Iterator[list[Pair]]:
     """D clustered by policy and similarity (the G of eq. 2 and 4), one group at a time; see `training.near.groups`."""
-    found = near.groups(_Columns(pairs), seed=options.seed, analysis=get_analysis(options.analysis))
+    rules = get_analysis(options.analysis)
+    found = near.groups(_Columns(pairs), seed=options.seed, analysis=rules, tell=tell)
     return ([pairs[position] for position in positions.tolist()] for positions in found)
 
 
