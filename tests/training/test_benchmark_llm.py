@@ -115,6 +115,13 @@ def test_tried_and_beside_search_play_what_was_tried(task):
     assert added or known
 
 
+def test_control_tries_ten_phrases_of_the_report_without_a_model(task):
+    for report, own in zip(task.reports, llm._drawn_trials(task), strict=True):
+        assert 0 < len(own) <= 10
+        assert all(trial.candidate.text in report.text for trial in own)
+    assert llm.drawn_beside_search(task).queries
+
+
 def test_dataset_without_a_row_is_said(models, task, monkeypatch):
     monkeypatch.setattr(models, "_options", replace(models._options, min_judged_preferred=10**6))
     with pytest.raises(llm.MethodUnavailable, match="sft-dpo was not trained"):

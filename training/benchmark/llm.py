@@ -10,6 +10,7 @@ scored on the train index by the risk model of the log. A tenth of the train rep
 | the same with `-tried` | up to 10 queries of the model for each report, tried on the index and played as `search` does |
 | the same with `-tried-one` | of those the best of each report, played by score, as `search-one` does |
 | `search+llm`, `search+llm-pol` | the phrases of `search` and those of the aligned model together, played as `search` does |
+| `drawn-tried`, `drawn-tried-one`, `search+drawn` | the controls of these: 10 phrases of each report drawn at random in the place of a model's |
 
 What is trained stays in the working folder: one training serves all methods and indexes of a seed.
 """  # noqa: E501 - a table
@@ -17,6 +18,7 @@ What is trained stays in the working folder: one training serves all methods and
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -37,7 +39,7 @@ from training.base_model import PROFILES, build_base
 from training.benchmark.choice import Choice, Method, MethodUnavailable, best_of_each
 from training.benchmark.logged import logged_queries
 from training.benchmark.options import LearnFrom
-from training.benchmark.phrases import frequencies, query_lengths
+from training.benchmark.phrases import frequencies, phrases_of, query_lengths
 from training.benchmark.readings import risk_of, rows_of
 from training.benchmark.suggester import best_played, played, scored_trials, try_and_score
 from training.benchmark.suites import LabelledReport, Task, TaskReport, Training
@@ -83,11 +85,22 @@ def tried_one(stage: Stage, task: Task) -> Choice:
 
 def beside_search(stage: Stage, task: Task) -> Choice:
     """The phrases of `search` and the model's queries, equal ones once, played as `search` plays its own."""
-    together = []
-    for own, models in zip(scored_trials(task, risk_of(task)), _trials(stage, task), strict=True):
-        known = {trial.candidate.key for trial in own}
-        together.append([*own, *(trial for trial in models if trial.candidate.key not in known)])
-    return played(task, together)
+    return played(task, _with_search(task, _trials(stage, task)))
+
+
+def drawn_tried(task: Task) -> Choice:
+    """What `tried` finds with phrases that nobody chose."""
+    return played(task, _drawn_trials(task))
+
+
+def drawn_tried_one(task: Task) -> Choice:
+    """What `tried_one` finds with phrases that nobody chose."""
+    return best_played(task, _drawn_trials(task))
+
+
+def drawn_beside_search(task: Task) -> Choice:
+    """What `beside_search` finds with phrases that nobody chose: the worth of trying more phrases, and longer ones."""
+    return played(task, _with_search(task, _drawn_trials(task)))
 
 
 LLM: Mapping[str, Method] = {
@@ -96,7 +109,34 @@ LLM: Mapping[str, Method] = {
     **{f"llm-{stage}-tried-one": partial(tried_one, stage) for stage in Stage},
     "search+llm": partial(beside_search, Stage.DPO),
     "search+llm-pol": partial(beside_search, Stage.POL),
+    "drawn-tried": drawn_tried,
+    "drawn-tried-one": drawn_tried_one,
+    "search+drawn": drawn_beside_search,
 }
+
+
+def _with_search(task: Task, trials: Sequence[Sequence[Trial]]) -> list[list[Trial]]:
+    together = []
+    for own, others in zip(scored_trials(task, risk_of(task)), trials, strict=True):
+        known = {trial.candidate.key for trial in own}
+        together.append([*own, *(trial for trial in others if trial.candidate.key not in known)])
+    return together
+
+
+@lru_cache(maxsize=1)
+def _drawn_trials(task: Task) -> list[list[Trial]]:
+    """10 phrases of each report, of the lengths that a model may say, drawn evenly."""
+    draw = random.Random(task.seed)  # noqa: S311 - a control, not a secret
+    phrases = []
+    for report in task.reports:
+        keys = phrases_of(report.text, task.analysis, query_lengths(task.analysis))
+        places = [
+            task.analysis.find(report.text, key, MatchMode.PHRASE)[0]
+            for key in draw.sample(keys, min(CANDIDATES, len(keys)))
+        ]
+        spans = [(start, end, 0.0) for start, end in places]
+        phrases.append(proposed_candidates(report.text, spans, analysis=task.analysis))
+    return try_and_score(task, risk_of(task), phrases)
 
 
 @lru_cache(maxsize=len(Stage))
