@@ -109,12 +109,13 @@ def test_comparisons_are_left_out_when_rows_are_read_again(rows, tmp_path):
 
 
 def test_csv_has_an_interval_in_two_columns(rows, tmp_path):
-    Table(rows, against="random").write_csv(tmp_path / "rows.csv")
+    Table([replace(rows[0], settings={"epochs": 5}), *rows[1:]], against="random").write_csv(tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as lines:
         first, second, _third = list(csv.DictReader(lines))
     assert float(first["u_at_5_low"]) <= float(first["u_at_5"]) <= float(first["u_at_5_high"])
     assert first["against_method"] == "random"
     assert second["against_method"] == ""
+    assert (first["settings"], second["settings"]) == ("epochs=5", "")
     assert "found" not in first
 
 

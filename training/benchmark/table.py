@@ -59,7 +59,8 @@ class Table:
 
     def write_csv(self, path: Path) -> None:
         """The fields of the JSON rows, an interval as two columns; without the finds of each report."""
-        lines = [_flat(row) for row in self.as_json()]
+        settings = [" ".join(f"{name}={value}" for name, value in row.settings.items()) for row in self.rows]
+        lines = [_flat(row) | {"settings": set_} for row, set_ in zip(self.as_json(), settings, strict=True)]
         with path.open("w", encoding="utf-8", newline="") as out:
             writer = csv.DictWriter(out, fieldnames=list(dict.fromkeys(name for line in lines for name in line)))
             writer.writeheader()
@@ -130,9 +131,9 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
     """A row of a CSV: `{"u_at_5": [1, 2]}` in `intervals` becomes `u_at_5_low` and `u_at_5_high`."""
     flat: dict[str, object] = {}
     for name, value in row.items():
-        if name == "found" or value is None:
+        if name in ("found", "settings") or value is None:
             continue
-        parts = value if name in ("intervals", "against") and isinstance(value, Mapping) else {name: value}
+        parts = value if isinstance(value, Mapping) else {name: value}
         for inner, part in parts.items():
             key = f"{name}_{inner}" if name == "against" else inner
             flat |= {f"{key}_low": part[0], f"{key}_high": part[1]} if isinstance(part, list) else {key: part}
