@@ -1,6 +1,7 @@
 """`build_dataset` and `train`: the services of the page on the command line, and their exit codes."""
 
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -8,13 +9,19 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from audit.models import JobState
+from extraction.artifacts import store_file, store_folder
+from extraction.generation import template_hash, tokenizer_hash, weights_hash
 from tests.factories import make_base, make_dataset, make_evaluation, make_evaluation_set, make_learning_run
 from tests.queues import empty_queues
+from tests.tiny import base_folder
 from tests.training.small_log import confirmed, own
 from training import following, running, table
 from training.config import load_recipe
+from training.datasets import Options
 from training.models import Dataset, Run, RunState
 from training.services import launch
+
+__all__ = ["base_folder"]
 
 pytestmark = pytest.mark.django_db
 
@@ -197,3 +204,32 @@ def test_a_dataset_that_a_worker_builds_is_waited_for(monkeypatch):
 
     monkeypatch.setattr(following.time, "sleep", worker)
     assert following.build(dataset).state == JobState.DONE
+
+
+# --- for real ---------------------------------------------------------------------------------------------------------
+
+
+def stored_dataset(tmp_path, kind, rows):
+    path = tmp_path / f"{kind}.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    options = Options(until=datetime(2026, 5, 1, tzinfo=UTC)).as_json()
+    return make_dataset(kind=kind, digest=store_file(path), options=options, rows_out=len(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_waiting_trains_the_whole_chain_in_this_process(base_folder, tmp_path):
+    make_base(
+        digest=store_folder(base_folder),
+        weights_hash=weights_hash(base_folder),
+        tokenizer_hash=tokenizer_hash(base_folder),
+        template_hash=template_hash(base_folder),
+    )
+    content = "加微信代开发票"
+    stored_dataset(tmp_path, "sft", [{"content": content, "queries": ["代开发票"]}] * 4)
+    pair = {"content": content, "chosen_queries": ["代开发票"], "rejected_queries": ["微信"]}
+    stored_dataset(tmp_path, "comp", [pair] * 4)
+    words = call("train", "tiny", "--wait", "--until", "2026-05-01")
+    first, second = Run.objects.select_related("adapter__parent").order_by("pk")
+    assert f"run {second.pk}: done, dpo-1" in words
+    assert (second.adapter.parent, second.kind) == (first.adapter, "dpo")
