@@ -222,12 +222,15 @@ class Log:
         return rows.values_list("item_text_id", "policy_version_id", "user_id", "verdict", "pool_item_id")
 
     def _standing(self) -> QuerySet[Judgment]:
-        """Judgments that nobody had taken back before `until`."""
-        stood = Q(undone_by=None) | Q(undone_by__at__gte=self._until)
-        return Judgment.objects.filter(stood, at__lt=self._until).exclude(verdict="")
+        """Judgments that nobody had taken back before `until`.
 
-    def _of_reports(self) -> QuerySet[Judgment]:
-        return self._standing().exclude(report=None)
+        Never asked for inside EXISTS: PostgreSQL takes them for one row there, and would read all judgments again for
+        each text.
+        """
+        return self._made().filter(Q(undone_by=None) | Q(undone_by__at__gte=self._until))
+
+    def _made(self) -> QuerySet[Judgment]:
+        return Judgment.objects.filter(at__lt=self._until).exclude(verdict="")
 
     def _confirmed(self) -> Iterator[tuple[int, str]]:
         """(report id, key of the policy that it was confirmed under), by report id.
@@ -235,7 +238,7 @@ class Log:
         The newest standing verdict on the reported text, made on the report, is toxic, and the report was not closed
         with another outcome than confirmed.
         """
-        judged = self._of_reports().order_by("report_id", "pk")
+        judged = self._standing().exclude(report=None).order_by("report_id", "pk")
         closings = ReportEvent.objects.filter(
             kind__in=[ReportEventKind.CLOSED, ReportEventKind.REOPENED], at__lt=self._until
         ).order_by("report_id", "pk")
@@ -264,7 +267,7 @@ class Log:
         return _streamed(queries.values_list("pk", "text", "mode"))
 
     def _judged_reports(self) -> QuerySet[Any, Any]:
-        judged = Exists(self._of_reports().filter(report=OuterRef("pk")))
+        judged = Exists(self._made().filter(report=OuterRef("pk")))
         reports = Report.objects.filter(judged).order_by("pk")
         return reports.values_list("pk", "item_id", "item_text_id", "item_text__text")
 
@@ -280,7 +283,7 @@ class Log:
     def _judged_texts(self) -> QuerySet[Any, Any]:
         """Texts that some query exposed and somebody judged."""
         exposed = Exists(Exposure.objects.filter(item_text=OuterRef("pk"), at__lt=self._until))
-        judged = Exists(self._standing().filter(item_text=OuterRef("pk")))
+        judged = Exists(self._made().filter(item_text=OuterRef("pk")))
         return ItemText.objects.filter(exposed, judged).order_by("item_id", "pk").values_list("item_id", "pk", "text")
 
     @cached_property
@@ -291,11 +294,12 @@ class Log:
         frozen = [text_id for _report, text_id in self._evaluation.reports]
         seeds: list[str] = []
         for start in range(0, len(frozen), _FETCH):
-            texts = ItemText.objects.filter(pk__in=frozen[start : start + _FETCH]).order_by("pk")
-            seeds += texts.values_list("text", flat=True)
-        toxic = Exists(self._of_reports().filter(verdict=Verdict.TOXIC, item_text=OuterRef("pk")))
-        reported = ItemText.objects.filter(toxic).order_by("pk").values_list("pk", "text")
-        return near.near_to(seeds, self._read("reports", reported), analysis=self._rules) | frozenset(frozen)
+            chunk = ItemText.objects.filter(pk__in=frozen[start : start + _FETCH]).order_by("pk")
+            seeds += chunk.values_list("text", flat=True)
+        judged = Exists(self._made().filter(item_text=OuterRef("pk")).exclude(report=None))
+        texts = ItemText.objects.filter(judged).order_by("pk").values_list("pk", "text")
+        reported = ((pk, text) for pk, text in self._read("reports", texts) if self._verdicts.of(pk) is True)
+        return near.near_to(seeds, reported, analysis=self._rules) | frozenset(frozen)
 
 
 _GIVING, _EXPOSED, _JUDGED = range(3)
