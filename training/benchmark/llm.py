@@ -21,6 +21,7 @@ import os
 import random
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -326,7 +327,7 @@ class Models:
         beginnings = {part for key in set(keys) for part in accumulate(key.split(), "{} {}".format)}
         items = [item for item in self._training.items if item.id in judged]
         table = frequencies(beginnings, items, self._training.analysis)
-        gave = {key: keys.count(key) for key in set(keys)}
+        gave = Counter(keys)
         return {
             key: Evidence(
                 toxic=table[key].toxic - gave[key],
