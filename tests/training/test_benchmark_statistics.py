@@ -170,17 +170,15 @@ def test_control_knows_the_sources(task):
     assert style.analysis == task.analysis.name
 
 
-def test_no_control_where_every_source_holds_toxic_items(bench, monkeypatch):
-    task = bench.task("test", IndexKind.STD)
-    one_source = [item(each.id, each.text, each.toxic) for each in task.training.items]
-    monkeypatch.setitem(task.training.__dict__, "items", tuple(one_source))
+def test_no_control_where_every_source_holds_toxic_items(bench, tmp_path):
+    items = tuple(replace(each, source="s") for each in bench.suite.items)
+    task = Bench(replace(bench.suite, items=items), tmp_path).task("test", IndexKind.STD)
     with pytest.raises(MethodUnavailable, match="no control"):
         control_of(task)
 
 
-def test_nothing_but_toxic_items_teaches_no_risk(bench, monkeypatch):
-    task = bench.task("test", IndexKind.STD)
-    toxic = tuple(each for each in task.training.items if each.toxic)
-    monkeypatch.setitem(task.training.__dict__, "items", toxic)
+def test_nothing_but_toxic_items_teaches_no_risk(bench, tmp_path):
+    items = tuple(each for each in bench.suite.items if each.toxic or each.split != "train")
+    task = Bench(replace(bench.suite, items=items), tmp_path).task("test", IndexKind.STD)
     with pytest.raises(MethodUnavailable, match="one kind"):
         risk_of(replace(task, options=Options(learn_from=LearnFrom.ALL)))

@@ -32,19 +32,22 @@ def risk_of(task: Task) -> risk.RiskModel:
         raise MethodUnavailable(f"{task.options.learn_from}: all items to learn from are of one kind.") from error
 
 
-@lru_cache(maxsize=1)
 def control_of(task: Task) -> risk.RiskModel:
     """A model that only knows the sources: does a normal train item come from one that holds toxic items?
 
     Raises MethodUnavailable where all sources do, or none is named.
     """
-    normal = [item for item in task.training.items if not item.toxic]
-    sources = _toxic_sources(task.training)
-    labels = [int(item.source in sources) for item in normal]
     try:
-        return _fit([item.text for item in normal], labels, task.training, task.seed)
+        return _control(task.training, task.seed)
     except risk.OneClassOnly as error:
         raise MethodUnavailable("every source of the train split holds toxic items: there is no control.") from error
+
+
+@lru_cache(maxsize=1)
+def _control(training: Training, seed: int) -> risk.RiskModel:
+    normal = [item for item in training.items if not item.toxic]
+    sources = _toxic_sources(training)
+    return _fit([item.text for item in normal], [item.source in sources for item in normal], training, seed)
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +56,7 @@ def _fitted(training: Training, reading: LearnFrom, seed: int) -> risk.RiskModel
     return _fit([training.searcher.text_of(id) for id in ids], [id in training.toxic for id in ids], training, seed)
 
 
-def _fit(texts: list[str], labels: list[int] | list[bool], training: Training, seed: int) -> risk.RiskModel:
+def _fit(texts: list[str], labels: list[bool], training: Training, seed: int) -> risk.RiskModel:
     weights = [1.0] * len(texts)
     return risk.fit(texts, [int(label) for label in labels], weights, analysis=training.analysis.name, seed=seed)
 
