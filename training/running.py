@@ -364,11 +364,17 @@ def _keep_newest_checkpoint(run: Run) -> None:
 
 
 def _store_checkpoint(run: Run, checkpoint: Path, step: int) -> None:
-    """Put a checkpoint into the storage in place of the one before. One that vanished meanwhile has a successor."""
+    """Put a checkpoint into the storage in place of the one before. One that vanished meanwhile has a successor.
+
+    One that holds code, as DeepSpeed's does, stays on the disk of the machine that made it: there the run goes on.
+    """
     before = run.checkpoint_step if run.checkpoint else None
     try:
         digest = store_folder(checkpoint, allowed=CHECKPOINT, place=checkpoint_place(run.pk, step))
     except FileNotFoundError:
+        return
+    except UnsafeArtifact as error:
+        logger.warning("The checkpoint of run %d at step %d is not stored: %s", run.pk, step, error)
         return
     Run.objects.filter(pk=run.pk).update(checkpoint=digest, checkpoint_step=step)
     run.checkpoint, run.checkpoint_step = digest, step

@@ -336,3 +336,14 @@ def test_a_new_stored_checkpoint_takes_the_place_of_the_one_before(base, dataset
     run.refresh_from_db()
     assert run.checkpoint_step == 4
     assert fetch_folder(run.checkpoint, allowed={".pt"}, place=checkpoint_place(run.pk, 4)).is_dir()
+
+
+def test_a_checkpoint_that_holds_code_stays_on_the_disk(base, dataset, tmp_path):
+    run = queued(base, dataset)
+    folder = tmp_path / "checkpoint-2"
+    folder.mkdir()
+    (folder / "zero_to_fp32.py").write_text("print('deepspeed puts this beside its state')")
+    running._store_checkpoint(run, folder, 2)
+    run.refresh_from_db()
+    assert (run.state, run.checkpoint) == (RunState.QUEUED, "")
+    assert folder.is_dir()
