@@ -33,8 +33,8 @@ TEST_DAYS = 7
 PROFILE = "small"
 RECIPE = "small-pol"
 SHARE = 0.5
-ATTEMPTS = 3
-"""How often each step is asked for: a job can be lost with its worker, and one that fails is not tried for ever."""
+ATTEMPTS = 10
+"""How often each step is asked for: a stop of the site interrupts it, and one that fails is not tried for ever."""
 
 
 def look_after() -> None:

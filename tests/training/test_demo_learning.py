@@ -105,9 +105,9 @@ def test_a_step_that_is_under_way_is_not_asked_for_again(admin, look):
     assert RecordedRequest.objects.filter(action="demo learns").count() == 1
 
 
-def test_a_step_that_is_lost_is_asked_for_three_times_in_all(admin, look):
+def test_a_step_that_is_lost_is_asked_for_again_but_not_for_ever(admin, look):
     make_evaluation_set(demo.TESTS)
-    for _minute in range(3):
+    for _minute in range(demo.ATTEMPTS):
         look()
         assert waiting("train") == ["base-small"]
         empty_queues()
