@@ -23,7 +23,7 @@ from audit.models import JobState, RecordedRequest
 from audit.queueing import is_under_way
 from extraction.models import AdapterPromotion, AdapterRole, BaseModel
 from extraction.registry import adapter_in
-from training.models import Evaluation, EvaluationSet, GateVerdict, Run, RunState
+from training.models import BaseBuild, Evaluation, EvaluationSet, GateVerdict, Run, RunState
 from training.promote import promote
 from training.running import STACK
 from training.services import launch, start_base, start_freeze
@@ -48,7 +48,7 @@ def look_after() -> None:
         if _may_ask("data", f"freeze-{TESTS}"):
             start_freeze(name=TESTS, cutoff=RecordedRequest.objects.get(key=BEGIN).at - timedelta(days=TEST_DAYS))
     elif not BaseModel.objects.exists():
-        if _may_ask("train", f"base-{PROFILE}"):
+        if not BaseBuild.objects.exists():  # one that was interrupted is picked up by the tick
             start_base(profile=PROFILE)
     elif _may_ask("default", "advance-training", attempts=1):
         tests = EvaluationSet.objects.get(name=TESTS)

@@ -27,23 +27,25 @@ from audit.services.errors import ServiceError
 from extraction.artifacts import store_file
 from extraction.errors import SearchError
 from training import demo, gate, running, schedule
-from training.base_model import build_base_model
+from training.base_model import Stopped, build_base_model
 from training.card import GaveUp, turn_to_train
 from training.datasets import Built, NothingToBuild, Options, OptionsError, Preview, build, preview
 from training.evaluate import create_evaluation, decide_what_is_due, evaluate
 from training.frozen import CannotFreeze, freeze
-from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, GateVerdict, Run, RunState
+from training.models import BaseBuild, Dataset, DatasetKind, Evaluation, EvaluationSet, GateVerdict, Run, RunState
 from training.presentation.datasets import preview_lines
 from training.promote import promote
 from training.proposing import Proposers
 from training.running import EXPECTED, is_worker_stopping
 from training.services import cancel_followers, proposes, refuse
-from training.watching import TrainingError, Unwatched
+from training.watching import Progress, TrainingError, Unwatched
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often a build is begun before it counts as failed."""
+BASE_ATTEMPTS = 10
+"""The same for a base, which a stop of the site interrupts."""
 QUEUED_FOR = timedelta(seconds=30)
 LOST_AFTER = timedelta(minutes=2)
 """Without a sign of life for so long, and without a job under way, whoever worked on it has died."""
@@ -280,22 +282,48 @@ def _promote(evaluation: Evaluation, user: User | None) -> None:
 # --- ground ---------------------------------------------------------------------------------------------------------
 
 
-def build_base_job(profile: str, user_id: int = 0) -> None:
+def build_base_job(build_id: int) -> None:
     """Build a base model of the item texts up to now, without those near to the newest test set."""
-    try:
-        build_base_model(
-            profile,
-            until=timezone.now(),
-            excluded=EvaluationSet.objects.first(),
-            user=User.objects.filter(pk=user_id).first(),
-            watch=_UntilStopped(),
+    queued = BaseBuild.objects.filter(pk=build_id, state=JobState.QUEUED)
+    if not queued.update(state=JobState.RUNNING, seen=timezone.now(), attempts=F("attempts") + 1):
+        return
+    build = BaseBuild.objects.select_related("user").get(pk=build_id)
+    if build.attempts > BASE_ATTEMPTS:
+        _end_base(
+            build, state=JobState.FAILED, error=_("It was interrupted %(count)d times.") % {"count": BASE_ATTEMPTS}
         )
-    except TrainingError as error:
-        logger.warning("No base model of size %s was built: %s", profile, error)
+        return
+    try:
+        running.check_stack()
+        tests = EvaluationSet.objects.first()
+        base = build_base_model(
+            build.profile, until=timezone.now(), excluded=tests, user=build.user, watch=_BaseWatch(build)
+        )
+    except Stopped:
+        BaseBuild.objects.filter(pk=build.pk, state=JobState.RUNNING).update(state=JobState.QUEUED)
+    except (*EXPECTED, TrainingError) as error:
+        _end_base(build, state=JobState.FAILED, error=str(error))
+    except Exception:
+        _end_base(build, state=JobState.FAILED, error=_("Stopped by an error that the administrator finds in the log."))
+        raise
+    else:
+        _end_base(build, state=JobState.DONE, base=base)
 
 
-class _UntilStopped(Unwatched):
-    """Nobody looks on, but the worker may be told to end."""
+def _end_base(build: BaseBuild, **changes: Any) -> None:
+    BaseBuild.objects.filter(pk=build.pk, state=JobState.RUNNING).update(finished=timezone.now(), **changes)
+
+
+class _BaseWatch(Unwatched):
+    """Writes on the row how far a base is; the worker may be told to end."""
+
+    def __init__(self, build: BaseBuild) -> None:
+        self._build = build
+
+    def report(self, progress: Progress) -> None:
+        BaseBuild.objects.filter(pk=self._build.pk).update(
+            step=progress.step, max_steps=progress.max_steps, seen=timezone.now()
+        )
 
     def should_stop(self) -> bool:
         return is_worker_stopping()
@@ -316,6 +344,7 @@ def learning_tick() -> None:
     """Once a minute: go on with what waits, pick up what was lost, retrain by schedule, end old checkpoints."""
     advance()
     _pick_up_builds()
+    _pick_up_bases()
     _pick_up_runs()
     _pick_up_evaluations()
     schedule.launch_if_due()
@@ -339,6 +368,13 @@ def _pick_up_builds() -> None:
             continue
         Dataset.objects.filter(_lost(), pk=dataset.pk).update(state=JobState.QUEUED)
         enqueue_build(dataset)
+
+
+def _pick_up_bases() -> None:
+    for build_id in BaseBuild.objects.filter(_lost()).values_list("pk", flat=True):
+        if not is_under_way("train", f"base-{build_id}"):
+            BaseBuild.objects.filter(_lost(), pk=build_id).update(state=JobState.QUEUED)
+            enqueue("train", "training.jobs.build_base_job", build_id, job_id=f"base-{build_id}")
 
 
 def awaits_proposer(dataset: Dataset) -> bool:

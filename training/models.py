@@ -85,6 +85,37 @@ class Dataset(models.Model):
         return self.name
 
 
+class BaseBuild(models.Model):
+    """The making of one base model of the item texts. queued → running → done or failed; a stop → queued again."""
+
+    profile = models.CharField(max_length=10)
+    state = models.CharField(max_length=9, choices=JobState, default=JobState.QUEUED)
+    error = models.TextField(blank=True, help_text="One sentence for the admin.")
+    attempts = models.PositiveIntegerField(default=0)
+    step = models.PositiveIntegerField(default=0)
+    max_steps = models.PositiveIntegerField(default=0)
+    base = models.OneToOneField(BaseModel, on_delete=models.PROTECT, null=True, blank=True, related_name="build")
+    at = models.DateTimeField(default=timezone.now)
+    seen = models.DateTimeField(null=True, blank=True, help_text="Last sign of life.")
+    finished = models.DateTimeField(null=True, blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["profile"],
+                condition=models.Q(state__in=[JobState.QUEUED, JobState.RUNNING]),
+                name="one_build_of_a_size",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.profile} base {self.pk}"
+
+
 class RunState(models.TextChoices):
     WAITING = "waiting", _("waiting for the step before")
     QUEUED = "queued", _("queued")

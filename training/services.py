@@ -24,7 +24,7 @@ from training.datasets import Options
 from training.estimates import Estimate, estimate, repeated_today
 from training.evaluate import create_evaluation
 from training.frozen import confirmed_reports
-from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, Refusal, Run, RunState
+from training.models import BaseBuild, Dataset, DatasetKind, Evaluation, EvaluationSet, Refusal, Run, RunState
 from training.naming import next_name
 from training.promote import promote, rollback, stand_down
 
@@ -260,11 +260,14 @@ def start_freeze(*, name: str, cutoff: datetime, user: User | None = None, key: 
 
 
 @transaction.atomic
-def start_base(*, profile: str, user: User | None = None, key: uuid.UUID | None = None) -> None:
-    """Queue the making of a base model of the item texts; one of a size at a time."""
+def start_base(*, profile: str, user: User | None = None, key: uuid.UUID | None = None) -> BaseBuild:
+    """Queue the making of a base model of the item texts. Raises Conflict where one of that size is on its way."""
     _record(key, user, "base")
-    user_id = user.pk if user is not None else 0
-    enqueue_after_commit("train", "training.jobs.build_base_job", profile, user_id, job_id=f"base-{profile}")
+    if BaseBuild.objects.filter(profile=profile, state__in=[JobState.QUEUED, JobState.RUNNING]).exists():
+        raise Conflict(_("A base model of this size is being built already."))
+    build = BaseBuild.objects.create(profile=profile, user=user)
+    enqueue_after_commit("train", "training.jobs.build_base_job", build.pk, job_id=f"base-{build.pk}")
+    return build
 
 
 def _bring_back_followers(run: Run) -> None:

@@ -433,6 +433,8 @@ def build_base(request: RoleRequest) -> HttpResponse:
         services.start_base(profile=form.cleaned_data["profile"], user=request.user, key=form.cleaned_data["key"])
     except AlreadyRecorded:
         return see_other("training:overview", anchor="bases")
+    except ServiceError as error:
+        return _overview(request, {"notice": error.sentence}, status_of(error))
     messages.success(request, _("A base model is being built. It stands in the list when it is ready."))
     return see_other("training:overview", anchor="bases")
 

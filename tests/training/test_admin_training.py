@@ -28,7 +28,7 @@ from tests.factories import (
 )
 from training import urls
 from training.gate import Asked, Found, Labels, Leaks, compare, decide_gate, measure
-from training.models import Dataset, Evaluation, LearningSettings, Refusal, Run, RunState
+from training.models import BaseBuild, Dataset, Evaluation, LearningSettings, Refusal, Run, RunState
 
 pytestmark = pytest.mark.django_db
 
@@ -493,6 +493,24 @@ def test_a_test_set_keeps_its_name(client):
 def test_a_base_is_asked_for(client):
     assert press(client, "build-base", profile="tiny").status_code == 303
     assert press(client, "build-base", profile="huge").status_code == 422
+
+
+def test_a_second_base_of_a_size_is_not_begun_meanwhile(client):
+    press(client, "build-base", profile="tiny")
+    assert press(client, "build-base", profile="tiny").status_code == 409
+    assert BaseBuild.objects.count() == 1
+
+
+def test_the_page_says_how_far_a_base_is_and_why_one_failed(client):
+    BaseBuild.objects.create(profile="small", state=JobState.RUNNING, step=300, max_steps=2400)
+    words = page(client)
+    assert "A small one is being built:" in words
+    assert "step 300 of 2,400" in words
+    assert "see below how far it is" in words
+    BaseBuild.objects.update(state=JobState.FAILED, error="There are no texts.")
+    words = page(client)
+    assert "A small one could not be built." in words
+    assert "There are no texts." in words
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

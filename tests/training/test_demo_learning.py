@@ -25,7 +25,7 @@ from tests.factories import (
 from tests.queues import empty_queues, waiting
 from training import demo
 from training.demo import look_after
-from training.models import GateVerdict, Run, RunState
+from training.models import BaseBuild, GateVerdict, Run, RunState
 
 pytestmark = pytest.mark.django_db
 
@@ -91,28 +91,31 @@ def test_the_last_week_becomes_the_test_set(admin, look):
     assert waiting("data") == ["freeze-demo-week"]
 
 
-def test_the_base_is_built_after_the_test_set_is_frozen(admin, look):
+def test_the_base_is_built_once_after_the_test_set_is_frozen(admin, look):
     make_evaluation_set(demo.TESTS)
     look()
-    assert waiting("train") == ["base-small"]
+    look()
+    build = BaseBuild.objects.get()
+    assert (build.profile, build.user) == ("small", None)
+    assert waiting("train") == [f"base-{build.pk}"]
 
 
 def test_a_step_that_is_under_way_is_not_asked_for_again(admin, look):
-    make_evaluation_set(demo.TESTS)
+    make_report(status="closed", opened=NOW - timedelta(days=2))
     for _minute in range(9):
         look()
-    assert waiting("train") == ["base-small"]
+    assert waiting("data") == ["freeze-demo-week"]
     assert RecordedRequest.objects.filter(action="demo learns").count() == 1
 
 
 def test_a_step_that_is_lost_is_asked_for_again_but_not_for_ever(admin, look):
-    make_evaluation_set(demo.TESTS)
+    make_report(status="closed", opened=NOW - timedelta(days=2))
     for _minute in range(demo.ATTEMPTS):
         look()
-        assert waiting("train") == ["base-small"]
+        assert waiting("data") == ["freeze-demo-week"]
         empty_queues()
     look()
-    assert waiting("train") == []
+    assert waiting("data") == []
 
 
 def test_the_chain_is_launched_once_and_the_gate_decides(admin, look):

@@ -19,8 +19,9 @@ from tests.queues import empty_queues, waiting
 from tests.training.small_log import confirmed, own
 from training import jobs
 from training.datasets import Options
-from training.models import Dataset, Evaluation, GateVerdict, Refusal, Run, RunState
+from training.models import BaseBuild, Dataset, Evaluation, GateVerdict, Refusal, Run, RunState
 from training.services import launch, start_build
+from training.watching import Progress
 
 pytestmark = pytest.mark.django_db
 
@@ -276,6 +277,42 @@ def test_an_evaluation_that_ended_while_its_worker_died_is_settled():
     make_evaluation(adapter=run.adapter, evaluation_set=run.evaluation_set)
     jobs.learning_tick()
     assert again(run).state == RunState.DONE
+
+
+def test_a_base_without_texts_says_so_in_a_sentence():
+    build = BaseBuild.objects.create(profile="tiny")
+    jobs.build_base_job(build.pk)
+    build.refresh_from_db()
+    assert (build.state, build.base) == (JobState.FAILED, None)
+    assert "text" in build.error
+
+
+def test_a_base_writes_how_far_it_is_and_goes_back_to_the_queue_where_the_worker_stops(monkeypatch):
+    def stopped(profile, *, watch, **kwargs):
+        watch.report(Progress(3, 30, 1.0, None, 10.0, 5.0, 100))
+        raise jobs.Stopped("told to end")
+
+    monkeypatch.setattr(jobs, "build_base_model", stopped)
+    build = BaseBuild.objects.create(profile="tiny")
+    jobs.build_base_job(build.pk)
+    build.refresh_from_db()
+    assert (build.state, build.step, build.max_steps, build.attempts) == (JobState.QUEUED, 3, 30, 1)
+
+
+def test_a_base_that_is_interrupted_again_and_again_fails():
+    build = BaseBuild.objects.create(profile="tiny", attempts=jobs.BASE_ATTEMPTS)
+    jobs.build_base_job(build.pk)
+    build.refresh_from_db()
+    assert build.state == JobState.FAILED
+
+
+def test_a_base_whose_worker_died_is_queued_again():
+    long_ago = timezone.now() - timedelta(hours=1)
+    build = BaseBuild.objects.create(profile="tiny", state=JobState.RUNNING, at=long_ago, seen=long_ago)
+    jobs.learning_tick()
+    build.refresh_from_db()
+    assert build.state == JobState.QUEUED
+    assert f"base-{build.pk}" in waiting("train")
 
 
 def test_a_tick_without_work_asks_little(django_assert_max_num_queries):

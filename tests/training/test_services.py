@@ -247,9 +247,10 @@ def test_a_press_that_was_refused_may_come_again(admin):
 
 def test_one_base_of_a_size_is_built_at_a_time(committed):
     with committed():
-        services.start_base(profile="small")
-        services.start_base(profile="small")
-    assert waiting("train") == ["base-small"]
+        build = services.start_base(profile="small")
+        with pytest.raises(Conflict):
+            services.start_base(profile="small")
+    assert waiting("train") == [f"base-{build.pk}"]
 
 
 # --- what it would cost -----------------------------------------------------------------------------------------------

@@ -12,7 +12,16 @@ from audit.models import JobState
 from audit.readiness import Readiness, ready_by_week
 from extraction.models import Adapter, AdapterPromotion, AdapterRole
 from training.config import RecipeError, load_recipe
-from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, LearningSettings, Run, Weekday
+from training.models import (
+    BaseBuild,
+    Dataset,
+    DatasetKind,
+    Evaluation,
+    EvaluationSet,
+    LearningSettings,
+    Run,
+    Weekday,
+)
 from training.presentation.adapters import AdapterRow, adapter_rows
 from training.presentation.datasets import BUILDING, DatasetRow
 from training.presentation.evaluations import EvaluationView
@@ -73,6 +82,13 @@ class Overview:
     def ready(self) -> list[tuple[date, Readiness]]:
         """The weeks in which reports were opened, with how many of them had suggestions by then."""
         return [(monday, figures) for monday, figures in ready_by_week() if figures.opened]
+
+    @cached_property
+    def base_builds(self) -> list[BaseBuild]:
+        """Those on their way, and the newest one where it failed."""
+        newest = BaseBuild.objects.first()
+        shown = list(BaseBuild.objects.filter(state__in=BUILDING))
+        return [newest, *shown] if newest is not None and newest.state == JobState.FAILED else shown
 
     @cached_property
     def test_sets(self) -> list[EvaluationSet]:
