@@ -27,13 +27,14 @@ from audit.services.errors import ServiceError
 from extraction.artifacts import store_file
 from extraction.errors import SearchError
 from training import demo, gate, running, schedule
-from training.base_model import Stopped, build_base_model
+from training.base_model import build_base_model
 from training.card import GaveUp, turn_to_train
 from training.datasets import Built, NothingToBuild, Options, OptionsError, Preview, build, preview
 from training.evaluate import create_evaluation, decide_what_is_due, evaluate
 from training.frozen import CannotFreeze, freeze
 from training.models import BaseBuild, Dataset, DatasetKind, Evaluation, EvaluationSet, GateVerdict, Run, RunState
 from training.presentation.datasets import preview_lines
+from training.pretraining import Stopped
 from training.promote import promote
 from training.proposing import Proposers
 from training.running import EXPECTED, is_worker_stopping
