@@ -3,14 +3,12 @@
 import os
 import time
 from argparse import ArgumentParser
-from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from training.base_model import PROFILES, build_base_model
+from training.management.moments import moment
 from training.models import EvaluationSet
 from training.watching import Progress, TrainingError, Unwatched
 
@@ -30,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--until", default="", help="Texts up to this time, ISO 8601 (default: now).")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        until = _time(options["until"])
+        until = moment("--until", options["until"])
         excluded = EvaluationSet.objects.first()
         os.nice(NICENESS)
         self.stderr.write("A training that runs on this machine is waited for.")
@@ -66,15 +64,3 @@ class _Lines(Unwatched):
                 f"step {progress.step} of {progress.max_steps}, loss {progress.loss:.3f}, "
                 f"{progress.seconds_left:.0f} s left"
             )
-
-
-def _time(text: str) -> datetime:
-    if not text:
-        return timezone.now()
-    try:
-        found = parse_datetime(text)
-    except ValueError:
-        found = None
-    if found is None:
-        raise CommandError(f"--until: {text!r} is no time; write it as 2026-11-30T00:00:00.")
-    return found if timezone.is_aware(found) else timezone.make_aware(found)
