@@ -219,7 +219,12 @@ def test_command_goes_on_where_it_stopped(folder, tmp_path, bench, task, answers
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"methods": "magic"}, "--methods: 'magic'"), ({"index": "old"}, "--index: 'old'")]
+    ("options", "named"),
+    [
+        ({"methods": "magic"}, "--methods: 'magic'"),
+        ({"index": "old"}, "--index: 'old'"),
+        ({"epochs": 0}, "--epochs: at least 1"),
+    ],
 )
 def test_command_names_a_wrong_word(folder, options, named):
     with pytest.raises(CommandError, match=named):

@@ -196,6 +196,8 @@ def _plan(options: dict[str, Any]) -> _Plan:
     against = options["against"]
     if against and against not in methods:
         raise CommandError(f"--against: {against!r} is not one of the methods of this run.")
+    if options["epochs"] is not None and options["epochs"] < 1:
+        raise CommandError(f"--epochs: at least 1, not {options['epochs']}.")
     _check_names([name for name in methods if "." not in name], list(KNOWN), "--methods")
     for name in methods:
         _check_own(name)
