@@ -32,19 +32,30 @@ from training.card import GaveUp, turn_to_train
 from training.datasets import Built, NothingToBuild, Options, OptionsError, Preview, build, preview
 from training.evaluate import create_evaluation, decide_what_is_due, evaluate
 from training.frozen import CannotFreeze, freeze
-from training.models import BaseBuild, Dataset, DatasetKind, Evaluation, EvaluationSet, GateVerdict, Run, RunState
+from training.models import (
+    BaseBuild,
+    Dataset,
+    DatasetKind,
+    Evaluation,
+    EvaluationSet,
+    GateVerdict,
+    Run,
+    RunState,
+    ShadowScore,
+)
 from training.presentation.datasets import preview_lines
 from training.pretraining import Stopped
 from training.promote import promote
 from training.proposing import Proposers
 from training.running import EXPECTED, is_worker_stopping
 from training.services import cancel_followers, proposes, refuse
+from training.shadow import score_shadow
 from training.watching import Progress, TrainingError, Unwatched
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""How often a build is begun before it counts as failed."""
+"""How often a build, or a score of a shadow, is begun before it counts as failed."""
 BASE_ATTEMPTS = 10
 """The same for a base, which a stop of the site interrupts."""
 QUEUED_FOR = timedelta(seconds=30)
@@ -280,6 +291,47 @@ def _promote(evaluation: Evaluation, user: User | None) -> None:
         refuse(adapter=evaluation.adapter, evaluation=evaluation, reason=error.sentence)
 
 
+# --- shadows --------------------------------------------------------------------------------------------------------
+
+
+def score_shadow_job(score_id: int) -> None:
+    """Score what an adapter proposed for live reports beside the one that served."""
+    queued = ShadowScore.objects.filter(pk=score_id, state=JobState.QUEUED)
+    if not queued.update(state=JobState.RUNNING, seen=timezone.now(), attempts=F("attempts") + 1):
+        return
+    score = ShadowScore.objects.select_related("adapter", "other").get(pk=score_id)
+    if score.attempts > ATTEMPTS:
+        _fail_score(score, _("Its job ended %(count)d times before it was ready.") % {"count": ATTEMPTS})
+        return
+    try:
+        found = score_shadow(score.adapter, score.other)
+    except SearchError as error:
+        logger.warning("%s was not scored: %s", score, error)
+        _fail_score(score, str(error.sentence))
+    except Exception:
+        _fail_score(score, _("Stopped by an error that the administrator finds in the log."))
+        raise
+    else:
+        if found is None:
+            _fail_score(score, _("No confirmed report has queries of both yet."))
+            return
+        _end_score(
+            score,
+            state=JobState.DONE,
+            figures=found.ours.as_json(),
+            other_figures=found.theirs.as_json(),
+            comparison=found.comparison,
+        )
+
+
+def _fail_score(score: ShadowScore, error: str) -> None:
+    _end_score(score, state=JobState.FAILED, error=error)
+
+
+def _end_score(score: ShadowScore, **changes: Any) -> None:
+    ShadowScore.objects.filter(pk=score.pk, state=JobState.RUNNING).update(finished=timezone.now(), **changes)
+
+
 # --- ground ---------------------------------------------------------------------------------------------------------
 
 
@@ -348,6 +400,7 @@ def learning_tick() -> None:
     _pick_up_bases()
     _pick_up_runs()
     _pick_up_evaluations()
+    _pick_up_scores()
     schedule.launch_if_due()
     schedule.end_checkpoints()
     demo.look_after()
@@ -376,6 +429,13 @@ def _pick_up_bases() -> None:
         if not is_under_way("train", f"base-{build_id}"):
             BaseBuild.objects.filter(_lost(), pk=build_id).update(state=JobState.QUEUED)
             enqueue("train", "training.jobs.build_base_job", build_id, job_id=f"base-{build_id}")
+
+
+def _pick_up_scores() -> None:
+    for score_id in ShadowScore.objects.filter(_lost()).values_list("pk", flat=True):
+        if not is_under_way("data", f"shadow-score-{score_id}"):
+            ShadowScore.objects.filter(_lost(), pk=score_id).update(state=JobState.QUEUED)
+            enqueue("data", "training.jobs.score_shadow_job", score_id, job_id=f"shadow-score-{score_id}")
 
 
 def awaits_proposer(dataset: Dataset) -> bool:

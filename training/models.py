@@ -249,6 +249,41 @@ class Refusal(models.Model):
         return f"{self.adapter} refused"
 
 
+class ShadowScore(models.Model):
+    """What an adapter generated for live reports, scored beside the one that served when it was asked for.
+
+    queued → running → done or failed. `figures`, `other_figures` and `comparison` are those of training.gate.
+    """
+
+    adapter = models.ForeignKey(Adapter, on_delete=models.PROTECT, related_name="shadow_scores")
+    other = models.ForeignKey(Adapter, on_delete=models.PROTECT, related_name="+", help_text="Who served.")
+    state = models.CharField(max_length=9, choices=JobState, default=JobState.QUEUED)
+    error = models.TextField(blank=True, help_text="One sentence for the admin.")
+    attempts = models.PositiveIntegerField(default=0)
+    figures = models.JSONField(default=dict, blank=True)
+    other_figures = models.JSONField(default=dict, blank=True)
+    comparison = models.JSONField(default=dict, blank=True)
+    at = models.DateTimeField(default=timezone.now)
+    seen = models.DateTimeField(null=True, blank=True, help_text="Last sign of life.")
+    finished = models.DateTimeField(null=True, blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["adapter"],
+                condition=models.Q(state__in=[JobState.QUEUED, JobState.RUNNING]),
+                name="one_score_of_an_adapter",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.adapter} beside {self.other}"
+
+
 class Weekday(models.IntegerChoices):
     MONDAY = 0, _("Monday")
     TUESDAY = 1, _("Tuesday")

@@ -24,9 +24,20 @@ from training.datasets import Options
 from training.estimates import Estimate, estimate, repeated_today
 from training.evaluate import create_evaluation
 from training.frozen import confirmed_reports
-from training.models import BaseBuild, Dataset, DatasetKind, Evaluation, EvaluationSet, Refusal, Run, RunState
+from training.models import (
+    BaseBuild,
+    Dataset,
+    DatasetKind,
+    Evaluation,
+    EvaluationSet,
+    Refusal,
+    Run,
+    RunState,
+    ShadowScore,
+)
 from training.naming import next_name
 from training.promote import promote, rollback, stand_down
+from training.shadow import what_is_missing
 
 __all__ = [
     "Estimate",
@@ -42,6 +53,7 @@ __all__ = [
     "start_build",
     "start_evaluation",
     "start_freeze",
+    "start_score",
 ]
 
 
@@ -246,6 +258,24 @@ def start_evaluation(
     evaluation = create_evaluation(adapter, evaluation_set, user)
     enqueue_after_commit("train", "training.jobs.evaluate_job", evaluation.pk, job_id=f"evaluation-{evaluation.pk}")
     return evaluation
+
+
+@transaction.atomic
+def start_score(*, adapter: Adapter, user: User | None = None, key: uuid.UUID | None = None) -> ShadowScore:
+    """Queue the scoring of what an adapter proposed for live reports, beside who serves.
+
+    Raises Conflict where it is being scored, or where something is missing for it.
+    """
+    _record(key, user, "score")
+    at_work = adapters_at_work()
+    missing = what_is_missing(adapter, at_work)
+    if missing:
+        raise Conflict(missing)
+    if adapter.shadow_scores.filter(state__in=[JobState.QUEUED, JobState.RUNNING]).exists():
+        raise Conflict(_("It is being scored already."))
+    score = ShadowScore.objects.create(adapter=adapter, other=at_work[AdapterRole.SERVING], user=user)
+    enqueue_after_commit("data", "training.jobs.score_shadow_job", score.pk, job_id=f"shadow-score-{score.pk}")
+    return score
 
 
 @transaction.atomic

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.translation import gettext as _
+
 from audit.models import Decision, DecisionKind, Exposure, Generation, Item, Proposer, Report
 from audit.querysets import DecisionQuerySet
 from extraction.models import Adapter, AdapterRole
@@ -38,6 +40,18 @@ class Shadowed:
     ours: Figures
     theirs: Figures
     comparison: dict[str, dict[str, float]]
+
+
+def what_is_missing(adapter: Adapter, at_work: Mapping[AdapterRole, Adapter]) -> str:
+    """Why an adapter cannot be scored beside the one that serves, in one sentence; empty where it can."""
+    serving = at_work.get(AdapterRole.SERVING)
+    if serving == adapter:
+        return _("It serves. A shadow or a challenger is scored beside it, on the card of that adapter.")
+    if adapter not in (at_work.get(AdapterRole.SHADOW), at_work.get(AdapterRole.CHALLENGER)):
+        return _("Let it propose unseen or challenge: then its queries can be scored beside those of who serves.")
+    if serving is None:
+        return _("No adapter serves, so there is nothing to score its queries beside.")
+    return ""
 
 
 def score_shadow(shadow: Adapter, other: Adapter, *, most: int = MOST_REPORTS) -> Shadowed | None:
@@ -142,17 +156,26 @@ class Arm:
     toxic: int
 
     @property
+    def taken(self) -> int:
+        return self.accepted + self.edited
+
+    @property
     def acceptance_rate(self) -> float | None:
-        return (self.accepted + self.edited) / self.decided if self.decided else None
+        return self.taken / self.decided if self.decided else None
 
 
-def arms(*, since: datetime | None = None) -> list[Arm]:
-    """Every adapter's queries by the role in which they were shown, decided since a moment; who serves comes first."""
+def arms(*, since: datetime | None = None, adapters: Iterable[Adapter] | None = None) -> list[Arm]:
+    """Every adapter's queries (or those of some) by the role in which they were shown, decided since a moment.
+
+    Who serves comes first.
+    """
     decided = Decision.objects.standing().filter(
         suggestion__proposer__in=_MODELS, suggestion__batch__adapter__isnull=False
     )
     if since is not None:
         decided = decided.filter(at__gte=since)
+    if adapters is not None:
+        decided = decided.filter(suggestion__batch__adapter__in=adapters)
     sides = decided.order_by().values_list("suggestion__batch__adapter_role", "suggestion__batch__adapter").distinct()
     found = [_arm(decided, AdapterRole(role), adapter) for role, adapter in sides]
     return sorted(found, key=lambda arm: (list(AdapterRole).index(arm.role), arm.adapter))

@@ -20,6 +20,7 @@ urlpatterns = [
     path("adapters/<slug:name>/", views.show_adapter, name="adapter"),
     path("adapters/<slug:name>/decide/", views.decide_adapter, name="decide"),
     path("adapters/<slug:name>/evaluate/", views.evaluate_adapter, name="evaluate"),
+    path("adapters/<slug:name>/score/", views.score_adapter, name="score"),
     path("rollback/", views.roll_back, name="rollback"),
     path("compare/", views.compare, name="compare"),
     path("evaluations/<int:pk>/", views.show_evaluation, name="evaluation"),

@@ -334,6 +334,23 @@ def evaluate_adapter(request: RoleRequest, name: str) -> HttpResponse:
 
 @may_manage
 @require_POST
+def score_adapter(request: RoleRequest, name: str) -> HttpResponse:
+    """Score what a shadow or a challenger proposed for live reports, beside who serves now."""
+    adapter = _adapter(name)
+    form = RecordingForm(request.POST)
+    if not form.is_valid():
+        return _adapter_page(request, adapter, form.sentence(), 422)
+    try:
+        services.start_score(adapter=adapter, user=request.user, key=form.cleaned_data["key"])
+    except AlreadyRecorded:
+        pass
+    except ServiceError as error:
+        return _adapter_page(request, adapter, error.sentence, status_of(error))
+    return see_other("training:adapter", adapter.name, anchor="live-reports")
+
+
+@may_manage
+@require_POST
 def roll_back(request: RoleRequest) -> HttpResponse:
     """Let serve again who served before."""
     form = RollbackForm(request.POST)

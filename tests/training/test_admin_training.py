@@ -9,13 +9,15 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from audit.models import Generation, JobState
+from audit.models import Generation, JobState, Proposer
 from extraction.artifacts import store_artifact, store_folder
 from extraction.models import AdapterPromotion, AdapterRole
 from tests.factories import (
     make_adapter,
     make_base,
+    make_batch,
     make_dataset,
+    make_decision,
     make_digest,
     make_evaluation,
     make_evaluation_set,
@@ -29,12 +31,15 @@ from tests.factories import (
 )
 from training import urls
 from training.gate import Asked, Found, Labels, Leaks, compare, decide_gate, measure
-from training.models import BaseBuild, Dataset, Evaluation, LearningSettings, Refusal, Run, RunState
+from training.models import BaseBuild, Dataset, Evaluation, LearningSettings, Refusal, Run, RunState, ShadowScore
 
 pytestmark = pytest.mark.django_db
 
 EVERYONE_ELSE = ["auditor", "researcher", "stranger"]
-POSTS = {"cancel", "resume", "build", "build-counted", "decide", "evaluate", "rollback", "freeze", "build-base"}
+POSTS = {
+    *{"cancel", "resume", "build", "build-counted", "freeze", "build-base"},
+    *{"decide", "evaluate", "score", "rollback"},
+}
 BOTH = {"launch"}
 
 
@@ -122,7 +127,7 @@ def addresses():
     evaluation = make_evaluation(adapter=run.adapter)
     arguments = {name: [run.pk] for name in ("run", "run-state", "cancel", "resume")}
     arguments |= {name: [run.dataset.name] for name in ("dataset", "build-counted", "dataset-file")}
-    arguments |= {name: [run.adapter.name] for name in ("adapter", "decide", "evaluate")}
+    arguments |= {name: [run.adapter.name] for name in ("adapter", "decide", "evaluate", "score")}
     arguments["evaluation"] = [evaluation.pk]
     return {pattern.name: address(pattern.name, *arguments.get(pattern.name, [])) for pattern in urls.urlpatterns}
 
@@ -459,6 +464,98 @@ def test_the_card_tells_where_an_adapter_comes_from(client):
     assert run.adapter.digest in words
 
 
+@pytest.fixture
+def beside():
+    """An adapter that proposes unseen, and the one that serves."""
+    shadow, serving = make_adapter("dpo-22"), make_adapter("dpo-21")
+    make_promotion(adapter=serving)
+    make_promotion(adapter=shadow, role=AdapterRole.SHADOW)
+    return shadow, serving
+
+
+def on_live_reports(client, adapter):
+    return page(client, "adapter", adapter.name).partition('id="live-reports"')[2].partition("</section>")[0]
+
+
+def test_a_shadow_is_scored_once_at_a_time_beside_who_serves(client, beside):
+    shadow, serving = beside
+    assert "Score what it proposed unseen" in on_live_reports(client, shadow)
+    for status in (303, 409):
+        assert press(client, "score", shadow.name).status_code == status
+    score = ShadowScore.objects.get()
+    assert (score.adapter, score.other, score.state) == (shadow, serving, JobState.QUEUED)
+    words = on_live_reports(client, shadow)
+    assert "It is being scored beside dpo-21" in words
+    assert "<form" not in words
+
+
+def test_a_double_click_is_one_score(client, beside):
+    key = make_key()
+    for _click in range(2):
+        assert client.post(address("score", beside[0].name), {"key": key}).status_code == 303
+    assert ShadowScore.objects.count() == 1
+
+
+def test_what_is_missing_for_a_score_is_said_and_nothing_is_scored(client, beside):
+    shadow, serving = beside
+    for adapter, words in ((serving, "It serves."), (make_adapter(), "Let it propose unseen or challenge")):
+        assert words in on_live_reports(client, adapter)
+        assert "<form" not in on_live_reports(client, adapter)
+        assert press(client, "score", adapter.name).status_code == 409
+    AdapterPromotion.objects.create(adapter=None, role=AdapterRole.SERVING)
+    assert "No adapter serves" in on_live_reports(client, shadow)
+    assert press(client, "score", shadow.name).status_code == 409
+    assert not ShadowScore.objects.exists()
+
+
+def test_a_score_stands_on_the_card_with_its_counts(client, beside, candidate):
+    shadow, serving = beside
+    ShadowScore.objects.create(
+        adapter=shadow,
+        other=serving,
+        state=JobState.DONE,
+        figures=candidate.figures,
+        other_figures=candidate.baseline_figures,
+        comparison=candidate.comparison,
+        finished=timezone.now(),
+    )
+    words = on_live_reports(client, shadow)
+    assert "dpo-22 beside dpo-21, on 12 confirmed reports" in words
+    assert "among 60 reviewed" in words
+    assert "+12" in words
+    assert "12 / 0 / 0" in words
+    assert "1.000, 24 of 24" in words
+    assert "1.000, 12 of 12" in words
+
+
+def test_a_score_that_failed_says_why(client, beside):
+    shadow, serving = beside
+    ShadowScore.objects.create(
+        adapter=shadow, other=serving, state=JobState.FAILED, error="The index is gone.", finished=timezone.now()
+    )
+    assert "The index is gone." in on_live_reports(client, shadow)
+
+
+def test_a_challenger_stands_beside_who_serves_by_what_people_decided_since(client):
+    champion, challenger = make_adapter("dpo-31"), make_adapter("dpo-32")
+    make_promotion(adapter=champion)
+    make_promotion(adapter=challenger, role=AdapterRole.CHALLENGER, share=0.5)
+    for adapter, role, text, at in (
+        (champion, "serving", "before", timezone.now() - timedelta(hours=1)),
+        (champion, "serving", "since", timezone.now()),
+        (challenger, "challenger", "one", timezone.now()),
+        (make_adapter("dpo-33"), "challenger", "another", timezone.now()),
+    ):
+        batch = make_batch(adapter=adapter, adapter_role=role)
+        make_decision(suggestion=make_suggestion(text, batch=batch, proposer=Proposer.MODEL), at=at)
+    words = on_live_reports(client, challenger)
+    assert words.count("1 of 1") == 2
+    assert "dpo-31" in words
+    assert "dpo-33" not in words
+    assert "1 of 2" not in words
+    assert "2 of 2" in on_live_reports(client, champion)
+
+
 def test_comparing_needs_nothing_and_two_that_read_the_same_show_it(client, compared):
     words = page(client, "compare")
     assert "代开发票" in words
@@ -489,6 +586,13 @@ def test_freezing_needs_a_confirmed_report(client):
 def test_a_test_set_keeps_its_name(client):
     make_evaluation_set("t-1")
     assert press(client, "freeze", name="t-1", first="2026-01-01").status_code == 422
+
+
+def test_the_head_names_a_challenger(client):
+    make_promotion(role="challenger", share=0.25)
+    words = page(client)
+    assert "challenges on 25% of the reports" in words
+    assert "suggestions come from search alone" not in words
 
 
 def test_a_base_is_asked_for(client):

@@ -5,21 +5,26 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from audit.models import JobState
+from audit.models import Generation, JobState
 from extraction.artifacts import open_artifact
+from extraction.errors import IndexMissing
+from tests.audit.loop import make_indexed
 from tests.factories import (
     make_adapter,
     make_base,
     make_dataset,
     make_evaluation,
     make_evaluation_set,
+    make_judgment,
     make_learning_run,
+    make_pool_item,
+    make_report,
 )
 from tests.queues import empty_queues, waiting
 from tests.training.small_log import confirmed, own
 from training import jobs
 from training.datasets import Options
-from training.models import BaseBuild, Dataset, Evaluation, GateVerdict, Refusal, Run, RunState
+from training.models import BaseBuild, Dataset, Evaluation, GateVerdict, Refusal, Run, RunState, ShadowScore
 from training.services import launch, start_build
 from training.watching import Progress
 
@@ -221,6 +226,63 @@ def test_an_evaluation_without_its_files_says_so():
     assert "storage" in evaluation.error
 
 
+# --- shadows ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def searchable(settings, tmp_path):
+    settings.SEARCH_FILE = tmp_path / "search.sqlite3"
+    return make_indexed("cheap diploma")
+
+
+def shadow_score(**values):
+    return ShadowScore.objects.create(adapter=make_adapter(), other=make_adapter(), **values)
+
+
+def both_read(score):
+    """A confirmed report for which both adapters proposed: "diploma" and "cheap"."""
+    report = make_report(text="cheap diploma with stamp", status="closed")
+    for adapter, span in ((score.adapter, [6, 13, -0.1]), (score.other, [0, 5, -0.1])):
+        Generation.objects.create(item_text=report.item_text, adapter=adapter, spans=[span], took_ms=1.0)
+
+
+def test_a_score_keeps_both_adapters_figures_and_the_paired_difference(searchable):
+    make_judgment(pool_item=make_pool_item(item=searchable[0]))
+    score = shadow_score()
+    both_read(score)
+    jobs.score_shadow_job(score.pk)
+    assert (again(score).state, score.error) == (JobState.DONE, "")
+    assert (score.figures["reports"], score.figures["hits"], score.other_figures["hits"]) == (1, 1, 1)
+    assert score.comparison["unique"]["losses"] == 0
+    assert score.finished
+
+
+def test_a_score_is_made_once(searchable):
+    score = shadow_score(state=JobState.DONE)
+    jobs.score_shadow_job(score.pk)
+    assert again(score).attempts == 0
+
+
+def test_a_score_of_no_report_says_so():
+    score = shadow_score()
+    jobs.score_shadow_job(score.pk)
+    assert (again(score).state, score.error) == (JobState.FAILED, "No confirmed report has queries of both yet.")
+
+
+def test_a_score_without_an_index_says_what_the_person_can_do(settings, tmp_path):
+    settings.SEARCH_FILE = tmp_path / "none.sqlite3"
+    score = shadow_score()
+    both_read(score)
+    jobs.score_shadow_job(score.pk)
+    assert (again(score).state, score.error) == (JobState.FAILED, IndexMissing.sentence)
+
+
+def test_a_score_whose_job_dies_again_and_again_fails():
+    score = shadow_score(attempts=jobs.ATTEMPTS)
+    jobs.score_shadow_job(score.pk)
+    assert again(score).state == JobState.FAILED
+
+
 # --- what a dead worker left ------------------------------------------------------------------------------------------
 
 
@@ -313,6 +375,13 @@ def test_a_base_whose_worker_died_is_queued_again():
     build.refresh_from_db()
     assert build.state == JobState.QUEUED
     assert f"base-{build.pk}" in waiting("train")
+
+
+def test_a_score_whose_worker_died_is_queued_again():
+    score = shadow_score(state=JobState.RUNNING, at=timezone.now() - LONG_AGO, seen=timezone.now() - LONG_AGO)
+    jobs.learning_tick()
+    assert again(score).state == JobState.QUEUED
+    assert waiting("data") == [f"shadow-score-{score.pk}"]
 
 
 def test_a_tick_without_work_asks_little(django_assert_max_num_queries):

@@ -22,7 +22,7 @@ from tests.factories import (
     make_run,
     make_suggestion,
 )
-from training.shadow import arms, score_shadow
+from training.shadow import arms, score_shadow, what_is_missing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine_file")]
 TEXT = "forged diploma with hologram"
@@ -104,6 +104,15 @@ def test_the_newest_reports_are_taken():
     assert (found.ours.queries, found.theirs.queries) == (4, 1)
 
 
+def test_a_shadow_and_a_challenger_can_be_scored_while_another_serves():
+    one, other = make_adapter(), make_adapter()
+    for role in (AdapterRole.SHADOW, AdapterRole.CHALLENGER):
+        assert what_is_missing(one, {AdapterRole.SERVING: other, role: one}) == ""
+        assert "No adapter serves" in what_is_missing(one, {role: one})
+        assert "It serves" in what_is_missing(one, {AdapterRole.SERVING: one, role: one})
+    assert "propose unseen" in what_is_missing(one, {AdapterRole.SERVING: other})
+
+
 # --- champion and challenger ----------------------------------------------------------------------------------------
 
 
@@ -150,6 +159,13 @@ def test_queries_of_search_and_decisions_taken_back_do_not_count():
     taken_back = make_decision(suggestion=suggestion(adapter, "serving", "two"))
     make_decision(undoes=taken_back)
     assert arms() == []
+
+
+def test_only_the_adapters_asked_for_are_compared():
+    one, other = make_adapter("dpo-1"), make_adapter("dpo-2")
+    for adapter in (one, other):
+        make_decision(suggestion=suggestion(adapter, "serving", f"of {adapter}"))
+    assert [arm.adapter for arm in arms(adapters=[other])] == ["dpo-2"]
 
 
 def test_what_was_decided_before_does_not_count():

@@ -1,14 +1,16 @@
 """The card of one adapter."""
 
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from audit.models import JobState
 from extraction.models import Adapter, AdapterPromotion, AdapterRole
-from extraction.registry import adapter_in
-from training.models import Refusal, Run
+from extraction.registry import adapter_in, adapters_at_work
+from training.models import Refusal, Run, ShadowScore
 from training.presentation.adapters import adapter_rows
-from training.presentation.evaluations import EvaluationView
+from training.presentation.evaluations import EvaluationView, ScoreView
+from training.shadow import Arm, arms, what_is_missing
 
 
 class AdapterCard:
@@ -46,9 +48,36 @@ class AdapterCard:
         rows: list[AdapterPromotion | Refusal] = [*promotions, *self.adapter.refusals.select_related("user")]
         return [(row, _replaced(row)) for row in sorted(rows, key=lambda row: row.at, reverse=True)]
 
-    @property
+    @cached_property
     def serving(self) -> Adapter | None:
         return adapter_in(AdapterRole.SERVING)
+
+    @property
+    def arms_since(self) -> datetime | None:
+        """A challenger and who serves are compared over the same time: since it challenges."""
+        promotion = self.row.promotion
+        return promotion.at if promotion is not None and AdapterRole.CHALLENGER in self.row.roles else None
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """What people did with its queries, and with those of the adapter that serves."""
+        beside = [adapter for adapter in (self.adapter, self.serving) if adapter is not None]
+        return arms(since=self.arms_since, adapters=beside)
+
+    @cached_property
+    def newest_score(self) -> ShadowScore | None:
+        """The newest, done or not."""
+        return self.adapter.shadow_scores.select_related("other").first()
+
+    @cached_property
+    def score(self) -> ScoreView | None:
+        """The newest that is done."""
+        score = self.adapter.shadow_scores.select_related("adapter", "other").filter(state=JobState.DONE).first()
+        return ScoreView(score) if score is not None else None
+
+    @cached_property
+    def missing(self) -> str:
+        return what_is_missing(self.adapter, adapters_at_work())
 
 
 def _replaced(row: AdapterPromotion | Refusal) -> Adapter | None:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from audit.models import JobState
 from training import gate
-from training.models import Evaluation, GateVerdict
+from training.models import Evaluation, GateVerdict, ShadowScore
 from training.presentation.adapters import adapter_rows
 
 
@@ -45,7 +45,7 @@ class EvaluationView:
 
     @property
     def measures(self) -> list[Measure]:
-        return [self._measure(name, str(title), digits) for name, title, digits in _MEASURES]
+        return measures(self.evaluation.figures, self.evaluation.baseline_figures, self.evaluation.comparison)
 
     @property
     def rules(self) -> list[tuple[bool, str]]:
@@ -70,26 +70,66 @@ class EvaluationView:
         newest = adapter.evaluations.filter(state=JobState.DONE).first()
         return self.evaluation == newest and adapter_rows([adapter])[0].is_open
 
-    def _measure(self, name: str, title: str, digits: int) -> Measure:
-        compared = self.evaluation.comparison.get(name)
-        ours, theirs = (
-            _figure(figures.get(name), digits)
-            for figures in (self.evaluation.figures, self.evaluation.baseline_figures)
+
+@dataclass(frozen=True)
+class ScoreView:
+    """What an adapter proposed for live reports, scored beside who served."""
+
+    score: ShadowScore
+
+    @property
+    def measures(self) -> list[Measure]:
+        """Those of an evaluation, then what they rest on."""
+        ours, theirs = self.score.figures, self.score.other_figures
+        results = [intcomma(side["results_judged"]) for side in (ours, theirs)]
+        return [
+            *measures(ours, theirs, self.score.comparison),
+            _uncompared(_("Results judged, for precision"), *results),
+            _uncompared(_("judged@100, different texts"), _judged(ours), _judged(theirs)),
+        ]
+
+
+def measures(
+    figures: Mapping[str, Any], others: Mapping[str, Any], comparison: Mapping[str, Mapping[str, float]]
+) -> list[Measure]:
+    """The lines of a comparison of two adapters' figures (gate.Figures and gate.compare, as they are kept)."""
+    return [
+        _measure(
+            str(title),
+            _figure(figures.get(name), digits),
+            _figure(others.get(name), digits),
+            comparison.get(name),
+            digits,
         )
-        if compared is None:
-            return Measure(title, ours, theirs, "", "", None, "")
-        words = _("%(low)s to %(high)s")
-        low, high = _signed(compared["low"], digits), _signed(compared["high"], digits)
-        counts = [compared.get(key) for key in ("wins", "ties", "losses")]
-        return Measure(
-            title,
-            ours,
-            theirs,
-            _signed(compared["difference"], digits),
-            words % {"low": low, "high": high},
-            _places(compared),
-            " / ".join(intcomma(int(count)) for count in counts if count is not None),
-        )
+        for name, title, digits in _MEASURES
+    ]
+
+
+def _measure(title: str, ours: str, theirs: str, compared: Mapping[str, float] | None, digits: int) -> Measure:
+    if compared is None:
+        return _uncompared(title, ours, theirs)
+    words = _("%(low)s to %(high)s")
+    low, high = _signed(compared["low"], digits), _signed(compared["high"], digits)
+    counts = [compared.get(key) for key in ("wins", "ties", "losses")]
+    return Measure(
+        title,
+        ours,
+        theirs,
+        _signed(compared["difference"], digits),
+        words % {"low": low, "high": high},
+        _places(compared),
+        " / ".join(intcomma(int(count)) for count in counts if count is not None),
+    )
+
+
+def _uncompared(title: str, ours: str, theirs: str) -> Measure:
+    return Measure(title, ours, theirs, "", "", None, "")
+
+
+def _judged(figures: Mapping[str, Any]) -> str:
+    """The share of the texts found that somebody has judged, with its count."""
+    counts = {"judged": intcomma(figures["texts_judged"]), "texts": intcomma(figures["texts"])}
+    return _("%(share)s, %(judged)s of %(texts)s") % {"share": _figure(figures["judged_at_100"], 3), **counts}
 
 
 def _figure(value: float | None, digits: int) -> str:
