@@ -37,8 +37,16 @@ class Overview:
 
     @cached_property
     def serving(self) -> AdapterPromotion | None:
-        newest = AdapterPromotion.objects.filter(role=AdapterRole.SERVING).select_related("adapter").last()
-        return newest if newest is not None and newest.adapter_id is not None else None
+        return _in_role(AdapterRole.SERVING)
+
+    @cached_property
+    def challenger(self) -> AdapterPromotion | None:
+        return _in_role(AdapterRole.CHALLENGER)
+
+    @property
+    def challenged_percent(self) -> int:
+        """The challenger's share of the reports."""
+        return round(100 * self.challenger.share) if self.challenger else 0
 
     @cached_property
     def runs(self) -> list[RunRow]:
@@ -135,3 +143,8 @@ class Schedule:
             return load_recipe(self.row.recipe).title
         except RecipeError as error:
             return str(error)
+
+
+def _in_role(role: AdapterRole) -> AdapterPromotion | None:
+    newest = AdapterPromotion.objects.filter(role=role).select_related("adapter").last()
+    return newest if newest is not None and newest.adapter_id is not None else None
