@@ -157,6 +157,9 @@ def build_base(
     A fiftieth of the texts, by digest, is held out to measure on. On one CPU thread, which the smaller profiles take,
     the same texts and seed give the same files. Raises TrainingError.
     """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # to write two megabytes needs none, and it would end up in the worker's log
     learned, held_out = _split(texts)
     if not any(learned):
         raise NothingToTrain("There are no item texts to learn from.")
