@@ -115,6 +115,18 @@ def test_tried_and_beside_search_play_what_was_tried(task):
     assert added or known
 
 
+def test_the_models_own_word_can_count_beside_what_a_query_retrieves(task):
+    def chosen(choice):
+        return {query.report: query.text for query in choice.queries}
+
+    assert chosen(llm.weighed(0.0, task)) == chosen(llm.tried_one(Stage.POL, task))
+    loud = chosen(llm.weighed(20.0, task))
+    for report, own in zip(task.reports, llm._trials(Stage.POL, task), strict=True):
+        said = {trial.candidate.text: trial.candidate.confidence for trial in own if trial.first}
+        if said:
+            assert said[loud[report.id]] > max(said.values()) - 1.0
+
+
 def test_control_tries_ten_phrases_of_the_report_without_a_model(task):
     for report, own in zip(task.reports, llm._drawn_trials(task), strict=True):
         assert 0 < len(own) <= 10

@@ -9,6 +9,7 @@ scored on the train index by the risk model of the log. A tenth of the train rep
 | `llm-base`, `llm-sft`, `llm-sft-dpo` (D_comp), `llm-sft-pol` (D_pol) | the model's first query of each report, by its own log-probability |
 | the same with `-tried` | up to 10 queries of the model for each report, tried on the index and played as `search` does |
 | the same with `-tried-one` | of those the best of each report, played by score, as `search-one` does |
+| `llm-sft-pol-weighed-W` | as `llm-sft-pol-tried-one`, each score times exp(W · the query's mean log-probability) |
 | `search+llm`, `search+llm-pol` | the phrases of `search` and those of the aligned model together, played as `search` does |
 | `drawn-tried`, `drawn-tried-one`, `search+drawn` | the controls of these: 10 phrases of each report drawn at random in the place of a model's |
 
@@ -17,6 +18,7 @@ What is trained stays in the working folder: one training serves all methods and
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -34,7 +36,7 @@ from extraction.constraint import Limits
 from extraction.generation import LocalModel, Proposed
 from extraction.prompts import get_prompt
 from extraction.risk import RiskModel
-from extraction.suggest import Trial, proposed_candidates
+from extraction.suggest import Trial, expected_share, proposed_candidates
 from extraction.text import MatchMode
 from training.base_model import PROFILES, build_base
 from training.benchmark.choice import Choice, Method, MethodUnavailable, best_of_each
@@ -58,6 +60,10 @@ CANDIDATES = 10
 SAMPLES = 8
 QUERIES_A_SAMPLE = 3
 HELD_OUT_OF = 10
+
+
+WEIGHTS = (0.1, 0.3, 1.0)
+"""How much the model's own word counts beside what a query retrieves; 0 is `llm-sft-pol-tried-one`."""
 
 
 class Stage(StrEnum):
@@ -84,6 +90,22 @@ def tried_one(stage: Stage, task: Task) -> Choice:
     return best_played(task, _trials(stage, task))
 
 
+def weighed(weight: float, task: Task) -> Choice:
+    """The log-probability as a second signal: the best query of each report by s(q) · exp(weight · confidence)."""
+    scored = [
+        [
+            (
+                expected_share(trial, frozenset())[0] * math.exp(weight * (trial.candidate.confidence or 0.0)),
+                trial.candidate.text,
+            )
+            for trial in own
+            if trial.first
+        ]
+        for own in _trials(Stage.POL, task)
+    ]
+    return best_of_each(task, scored)
+
+
 def beside_search(stage: Stage, task: Task) -> Choice:
     """The phrases of `search` and the model's queries, equal ones once, played as `search` plays its own."""
     return played(task, _with_search(task, _trials(stage, task)))
@@ -108,6 +130,7 @@ LLM: Mapping[str, Method] = {
     **{f"llm-{stage}": partial(alone, stage) for stage in Stage},
     **{f"llm-{stage}-tried": partial(tried, stage) for stage in Stage},
     **{f"llm-{stage}-tried-one": partial(tried_one, stage) for stage in Stage},
+    **{f"llm-{Stage.POL}-weighed-{weight}": partial(weighed, weight) for weight in WEIGHTS},
     "search+llm": partial(beside_search, Stage.DPO),
     "search+llm-pol": partial(beside_search, Stage.POL),
     "drawn-tried": drawn_tried,
