@@ -459,6 +459,9 @@ def build_base(request: RoleRequest) -> HttpResponse:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
+RECIPE_OF_OWN_BASE, RECIPE_OF_NAMED_BASE = "small", "paper"
+
+
 def _overview(request: RoleRequest, context: dict[str, Any] | None = None, status: int = 200) -> HttpResponse:
     values: dict[str, Any] = {
         "here": "training",
@@ -473,10 +476,14 @@ def _overview(request: RoleRequest, context: dict[str, Any] | None = None, statu
 
 
 def _usual_launch() -> dict[str, Any]:
-    """What the form offers first: the recipe that the schedule runs, the base of who serves, the newest test set."""
+    """What the form offers first: the base of who serves, else the newest; the recipe that the schedule runs, else one
+    for that base (a small one needs learning rates of its own); the newest test set.
+    """
     serving = adapter_in(AdapterRole.SERVING)
+    base = serving.base if serving is not None else BaseModel.objects.first()
+    usual = RECIPE_OF_OWN_BASE if base is not None and base.profile else RECIPE_OF_NAMED_BASE
     return {
-        "recipe": LearningSettings.load().recipe or None,
-        "base": serving.base.name if serving is not None else None,
+        "recipe": LearningSettings.load().recipe or usual,
+        "base": base.name if base is not None else None,
         "evaluation_set": EvaluationSet.objects.values_list("name", flat=True).first(),
     }

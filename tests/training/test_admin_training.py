@@ -588,6 +588,15 @@ def test_a_test_set_keeps_its_name(client):
     assert press(client, "freeze", name="t-1", first="2026-01-01").status_code == 422
 
 
+@pytest.mark.parametrize(("profile", "recipe"), [("small", "small"), ("", "paper")])
+def test_the_form_offers_the_newest_base_and_a_recipe_for_it(client, profile, recipe):
+    make_base("older")
+    make_base("newest", profile=profile)
+    words = client.get(reverse("training:overview")).content.decode()
+    assert f'<option value="{recipe}" selected>' in words
+    assert '<option value="newest" selected>' in words
+
+
 def test_the_head_names_a_challenger(client):
     make_promotion(role="challenger", share=0.25)
     words = page(client)
