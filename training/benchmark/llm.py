@@ -9,7 +9,7 @@ scored on the train index by the risk model of the log. A tenth of the train rep
 | `llm-base`, `llm-sft`, `llm-sft-dpo` (D_comp), `llm-sft-pol` (D_pol) | the model's first query of each report, by its own log-probability |
 | the same with `-tried` | up to 10 queries of the model for each report, tried on the index and played as `search` does |
 | the same with `-tried-one` | of those the best of each report, played by score, as `search-one` does |
-| `llm-sft-pol-weighed-W` | as `llm-sft-pol-tried-one`, each score times exp(W · the query's mean log-probability) |
+| `llm-sft-pol-weighed-W` | as `llm-sft-pol-tried-one`, each score times exp(W/10 · the query's mean log-probability) |
 | `search+llm`, `search+llm-pol` | the phrases of `search` and those of the aligned model together, played as `search` does |
 | `drawn-tried`, `drawn-tried-one`, `search+drawn` | the controls of these: 10 phrases of each report drawn at random in the place of a model's |
 
@@ -62,8 +62,8 @@ QUERIES_A_SAMPLE = 3
 HELD_OUT_OF = 10
 
 
-WEIGHTS = (0.1, 0.3, 1.0)
-"""How much the model's own word counts beside what a query retrieves; 0 is `llm-sft-pol-tried-one`."""
+WEIGHTS = (1, 3, 10)
+"""How much the model's own word counts beside what a query retrieves, in tenths; 0 is `llm-sft-pol-tried-one`."""
 
 
 class Stage(StrEnum):
@@ -130,7 +130,7 @@ LLM: Mapping[str, Method] = {
     **{f"llm-{stage}": partial(alone, stage) for stage in Stage},
     **{f"llm-{stage}-tried": partial(tried, stage) for stage in Stage},
     **{f"llm-{stage}-tried-one": partial(tried_one, stage) for stage in Stage},
-    **{f"llm-{Stage.POL}-weighed-{weight}": partial(weighed, weight) for weight in WEIGHTS},
+    **{f"llm-{Stage.POL}-weighed-{weight}": partial(weighed, weight / 10) for weight in WEIGHTS},
     "search+llm": partial(beside_search, Stage.DPO),
     "search+llm-pol": partial(beside_search, Stage.POL),
     "drawn-tried": drawn_tried,
