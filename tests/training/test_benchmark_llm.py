@@ -12,6 +12,8 @@ from training.benchmark.options import Options
 from training.benchmark.readings import risk_of
 from training.benchmark.suggester import scored_trials
 from training.benchmark.suites import IndexKind, load_suite
+from training.datasets.builders import build_d_pol, build_ranked_pol
+from training.datasets.pairs import Drops
 
 from .tiny_suite import SECRET, make_suite
 
@@ -25,6 +27,7 @@ def _tiny():
     patch.setattr(llm, "PROFILE", "tiny")
     patch.setattr(llm, "RECIPE", "tiny")
     patch.setattr(llm, "RECIPE_OWN", "tiny")
+    patch.setattr(llm, "RECIPE_LISTS", "small-pro")
     yield
     patch.undo()
 
@@ -88,9 +91,19 @@ def test_another_seed_has_models_of_its_own(models, task):
 
 
 def test_own_queries_are_paired_best_against_worst(models):
-    rows = list(models._own_queries())
+    rows = list(build_d_pol(models._own_queries(), models._options, Drops()))
+    assert rows
     assert all(row["chosen_scores"][0][0] > row["rejected_scores"][0][0] for row in rows)
     assert all(row["chosen_queries"][0] in row["content"] for row in rows)
+
+
+def test_own_queries_are_ranked_for_pro_and_it_moves_the_adapter(models, task):
+    """The list-wise adapter starts as the SFT adapter and says something else afterwards."""
+    rows = list(build_ranked_pol(models._own_queries(), models._options, Drops()))
+    assert rows
+    assert all(row["rewards"] == sorted(row["rewards"], reverse=True) for row in rows)
+    sft, pro = (models.proposals(stage, task.reports) for stage in (Stage.SFT, Stage.PRO))
+    assert [[one.confidence for one in own] for own in pro] != [[one.confidence for one in own] for own in sft]
 
 
 def test_likelihood_of_held_out_queries_lies_beside_the_model(models, task):

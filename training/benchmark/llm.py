@@ -1,12 +1,13 @@
-"""The product's language model as a method: a base, its SFT adapter, and that adapter aligned by DPO.
+"""The product's language model as a method: a base, its SFT adapter, and that adapter aligned by DPO or PRO.
 
 All of it is made of a suite's train split by the product's own code: the base of the texts of its items, D of the
-simulated log (training/benchmark/logged.py), D_comp of the verdicts in that log, D_pol of the SFT model's own queries,
-scored on the train index by the risk model of the log. A tenth of the train reports is kept out of all three.
+simulated log (training/benchmark/logged.py), D_comp of the verdicts in that log, D_pol and the ranked lists of PRO of
+the SFT model's own queries, scored on the train index by the risk model of the log. A tenth of the train reports is
+kept out of all of them.
 
 | method | plays |
 |---|---|
-| `llm-base`, `llm-sft`, `llm-sft-dpo` (D_comp), `llm-sft-pol` (D_pol) | the model's first query of each report, by its own log-probability |
+| `llm-base`, `llm-sft`, `llm-sft-dpo` (D_comp), `llm-sft-pol` (D_pol), `llm-sft-pro` (ranked lists) | the model's first query of each report, by its own log-probability |
 | the same with `-tried` | up to 10 queries of the model for each report, tried on the index and played as `search` does |
 | the same with `-tried-one` | of those the best of each report, played by score, as `search-one` does |
 | `llm-sft-pol-weighed-W` | as `llm-sft-pol-tried-one`, each score times exp(W/10 · the query's mean log-probability) |
@@ -47,7 +48,7 @@ from training.benchmark.readings import risk_of, rows_of
 from training.benchmark.suggester import best_played, played, scored_trials, try_and_score
 from training.benchmark.suites import LabelledReport, Task, TaskReport, Training
 from training.config import TrainConfig, load_recipe
-from training.datasets.builders import build_d, build_d_comp, build_d_pol, eligible, grouped
+from training.datasets.builders import Scored, build_d, build_d_comp, build_d_pol, build_ranked_pol, eligible, grouped
 from training.datasets.options import Options
 from training.datasets.pairs import Drops, Evidence, Pair
 from training.datasets.policy import ReportedText, draw, score_by_risk
@@ -55,7 +56,7 @@ from training.run_process import FINISHED, Spec, command, read_events
 from training.watching import Unwatched
 
 PROFILE = "small"
-RECIPE, RECIPE_OWN = "small", "small-pol"
+RECIPE, RECIPE_OWN, RECIPE_LISTS = "small", "small-pol", "small-pro"
 CANDIDATES = 10
 SAMPLES = 8
 QUERIES_A_SAMPLE = 3
@@ -73,6 +74,7 @@ class Stage(StrEnum):
     SFT = "sft"
     DPO = "sft-dpo"
     POL = "sft-pol"
+    PRO = "sft-pro"
 
 
 def alone(stage: Stage, task: Task) -> Choice:
@@ -198,9 +200,7 @@ class Models:
         self._training = training
         self._seed = seed
         self._risk = risk
-        self._sft = _with(load_recipe(RECIPE).steps[0].config, seed, epochs)
-        self._dpo = _with(load_recipe(RECIPE).steps[1].config, seed, epochs)
-        self._pol = _with(load_recipe(RECIPE_OWN).steps[1].config, seed, epochs)
+        self._configs = {stage: _with(config, seed, epochs) for stage, config in _recipe_configs().items()}
         self._longest = query_lengths(training.analysis)[-1]
         self._prompt = get_prompt("en-1" if is_spaced else "zh-1")
         self._options = Options(
@@ -284,24 +284,15 @@ class Models:
     def _adapter(self, stage: Stage) -> Path:
         folder = self._folder / stage
         if not folder.exists():
-            if stage is Stage.SFT:
-                self._train(stage, self._sft, build_d(self._eligible(), self._options, Drops()))
-            elif stage is Stage.DPO:
-                pairs = list(self._eligible(for_preferences=True))
-                rows = build_d_comp(grouped(pairs, self._options), self._options, Drops())
-                self._train(stage, self._dpo, rows, start=self._adapter(Stage.SFT))
-            else:
-                self._train(stage, self._pol, self._own_queries(), start=self._adapter(Stage.SFT))
+            self._train(stage, start=None if stage is Stage.SFT else self._adapter(Stage.SFT))
         return folder
 
-    def _train(
-        self, stage: Stage, config: TrainConfig, rows: Iterable[Mapping[str, object]], start: Path | None = None
-    ) -> None:
+    def _train(self, stage: Stage, start: Path | None) -> None:
         """Train in a process of its own, on one thread, so that one seed gives one adapter."""
         work = self._folder / f"{stage}.work"
         work.mkdir(exist_ok=True)
         spec = Spec(
-            config=config,
+            config=self._configs[stage],
             rows=work / "rows.jsonl",
             base=str(self.base),
             prompt=self._prompt.version,
@@ -312,7 +303,7 @@ class Models:
             start=start,
         )
         with spec.rows.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows(stage))
         spec.write(work / "spec.json")
         done = subprocess.run(  # noqa: S603 - our own module
             command(work / "spec.json"), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
@@ -323,6 +314,16 @@ class Models:
         shutil.rmtree(work)
 
     # --- datasets
+
+    def _rows(self, stage: Stage) -> Iterable[Mapping[str, object]]:
+        """What the stage learns from: D, D_comp, D_pol or the ranked lists of PRO."""
+        if stage is Stage.SFT:
+            return build_d(self._eligible(), self._options, Drops())
+        if stage is Stage.DPO:
+            pairs = list(self._eligible(for_preferences=True))
+            return build_d_comp(grouped(pairs, self._options), self._options, Drops())
+        build = build_d_pol if stage is Stage.POL else build_ranked_pol
+        return build(self._own_queries(), self._options, Drops())
 
     def _eligible(self, *, is_held_out: bool = False, for_preferences: bool = False) -> Iterator[Pair]:
         pairs = (pair for pair in self._pairs if _is_held_out(pair.id) == is_held_out)
@@ -360,16 +361,15 @@ class Models:
             for key in gave
         }
 
-    def _own_queries(self) -> Iterator[Mapping[str, object]]:
-        """D_pol: the SFT model's queries for the train reports, best against worst by what they retrieve."""
+    def _own_queries(self) -> Iterator[Scored]:
+        """The SFT model's queries for the train reports, scored by what they retrieve."""
         reported = [
             ReportedText(report.id, report.text, report.category, report.item)
             for report in self._training.reports
             if not _is_held_out(report.id)
         ]
         drawn = draw(reported, self._model, self._loaded(Stage.SFT), self._options)
-        scored = score_by_risk(drawn, self._training.searcher.msearch, self._risks)
-        return build_d_pol(scored, self._options, Drops())
+        return score_by_risk(drawn, self._training.searcher.msearch, self._risks)
 
     def _risks(self, items: Collection[int]) -> Mapping[int, float]:
         return {item: self._risk_of_each[item] for item in items}
@@ -397,9 +397,15 @@ class Models:
             digest.update(f"{item.id} {item.toxic} {item.text}\n".encode())
         for report in self._training.reports:
             digest.update(f"{report.id} {report.text} {report.human_phrases}\n".encode())
-        settings = [asdict(PROFILES[PROFILE]), *(config.write() for config in (self._sft, self._dpo, self._pol))]
+        settings = [asdict(PROFILES[PROFILE]), *(config.write() for config in self._configs.values())]
         digest.update(json.dumps([*settings, self._options.as_json()], sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _recipe_configs() -> dict[Stage, TrainConfig]:
+    sft, dpo = load_recipe(RECIPE).steps
+    own, lists = (load_recipe(name).steps[1] for name in (RECIPE_OWN, RECIPE_LISTS))
+    return {Stage.SFT: sft.config, Stage.DPO: dpo.config, Stage.POL: own.config, Stage.PRO: lists.config}
 
 
 def _with(config: TrainConfig, seed: int, epochs: int | None) -> TrainConfig:
