@@ -75,6 +75,8 @@ class ExportFormat(models.TextChoices):
     JSONL = "jsonl", "JSONL"
     CSV = "csv", "CSV"
     PARQUET = "parquet", "Parquet"
+    TREC = "trec", "TREC"
+    MARKDOWN = "md", "Markdown"
 
 
 class Export(models.Model):
