@@ -1,8 +1,10 @@
 """Exports that people ask for on the page: the request, the job that makes the file, and its end after some days."""
 
 import shutil
+import time
 import traceback
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,15 +16,30 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from rq.timeouts import JobTimeoutException
 
-from audit.logs import STREAMS, FileRequest, Manifest, Privacy, Pseudonyms, Window, get_stream, write_file
+from audit.logs import (
+    STREAMS,
+    FileRequest,
+    Manifest,
+    Privacy,
+    Pseudonyms,
+    Stream,
+    Window,
+    get_stream,
+    write_file,
+    written_rows,
+)
+from audit.logs.reading import aside
 from audit.models import Export, ExportFormat, JobState
 from audit.queueing import enqueue_after_commit
 from audit.services.errors import Invalid
 from audit.services.once import record_request
 
 ATTEMPTS = 3
-"""How often a job that died (its worker was killed) is begun again before the export counts as failed."""
+"""How often a job that died (its worker was killed) may write no part more before the export counts as failed."""
+
+TOLD_EVERY_S = 5
 
 
 @transaction.atomic
@@ -39,11 +56,13 @@ def request_export(
 ) -> Export:
     """Record what is asked and queue the job that answers it.
 
-    Raises Invalid for an unknown stream, a window without a moment in it, or masks taken off without right or reason.
+    Raises Invalid for an unknown stream, a form that it does not have, a window without a moment in it, or masks taken
+    off without right or reason.
     """
     record_request(key=key, user=user, action="export", at=None)
     if stream not in STREAMS:
         raise Invalid(_("There is no log of that name."))
+    check_format(get_stream(stream), format)
     if since is not None and until is not None and since >= until:
         raise Invalid(_("The first day is after the last one."))
     check_masks(user=user, is_unmasked=is_unmasked, reason=reason)
@@ -58,6 +77,15 @@ def request_export(
     )
     enqueue_after_commit("data", "audit.jobs.run_export", export.pk, job_id=f"export-{export.pk}")
     return export
+
+
+def check_format(stream: Stream, format: ExportFormat) -> None:
+    """Raises Invalid where the stream cannot be had as such a file."""
+    if format not in stream.formats:
+        raise Invalid(
+            _("%(stream)s can be had as %(formats)s only.")
+            % {"stream": stream.name, "formats": ", ".join(known.label for known in stream.formats)}
+        )
 
 
 def check_masks(*, user: User, is_unmasked: bool, reason: str) -> None:
@@ -80,22 +108,27 @@ def can_download(export: Export) -> bool:
 
 
 def run_export(export_id: int) -> None:
-    """Make the file of one export and store it under its digest. Running it twice makes the same file once."""
-    export = _take(export_id)
+    """Make the file of one export and store it under its digest. Running it twice makes the same file once.
+
+    A job that is killed, or whose time is over, leaves the parts that it wrote: the next one goes on after them.
+    """
+    export = Export.objects.filter(pk=export_id, state__in=[JobState.QUEUED, JobState.RUNNING]).first()
     if export is None:
         return
-    folder = _folder(export_id)
-    folder.mkdir(parents=True, exist_ok=True)
+    request = _file_request(export)
+    path = _folder(export_id) / request.name
+    if not _take(export, written_rows(request, path)):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        request = _file_request(export)
-        path = folder / request.name
-        manifest = write_file(request, path)
+        with aside(_teller(export_id)) as tell:
+            manifest = write_file(request, path, progress=tell)
         _finish(export, manifest, _store(path, manifest.sha256))
+    except JobTimeoutException:
+        raise
     except Exception:
         _fail(export_id, traceback.format_exc())
         raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     expire()
 
 
@@ -111,18 +144,29 @@ def expire() -> int:
     return len(over)
 
 
-def _take(export_id: int) -> Export | None:
-    """The export, marked as running. One that is over, or whose job died again and again, is not begun."""
-    export = Export.objects.filter(pk=export_id, state__in=[JobState.QUEUED, JobState.RUNNING]).first()
-    if export is None:
-        return None
-    attempts = int(export.manifest.get("attempts", 0)) + 1
+def _take(export: Export, rows: int) -> bool:
+    """Mark the export as running, with `rows` there already. One whose job died again and again is not begun."""
+    before = export.manifest
+    attempts = 1 if rows > before.get("rows", 0) else before.get("attempts", 0) + 1
     if attempts > ATTEMPTS:
-        _fail(export_id, f"The job ended {ATTEMPTS} times before the file was ready.")
-        return None
-    export.state, export.manifest = JobState.RUNNING, {"attempts": attempts}
-    export.save(update_fields=["state", "manifest"])
-    return export
+        _fail(export.pk, f"The job ended {ATTEMPTS} times without a row more.")
+        return False
+    export.state, export.rows, export.manifest = JobState.RUNNING, rows, {"attempts": attempts, "rows": rows}
+    export.save(update_fields=["state", "rows", "manifest"])
+    return True
+
+
+def _teller(export_id: int) -> Callable[[int], None]:
+    """Notes on the row how many rows are written, not too often."""
+    told = time.monotonic()
+
+    def tell(rows: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TOLD_EVERY_S:
+            Export.objects.filter(pk=export_id, state=JobState.RUNNING).update(rows=rows)
+            told = time.monotonic()
+
+    return tell
 
 
 def _file_request(export: Export) -> FileRequest:
@@ -156,10 +200,16 @@ def _finish(export: Export, manifest: Manifest, name: str) -> None:
         finished=now,
         expires=now + timedelta(days=settings.EXPORT_DAYS),
     )
+    _clean(export.pk)
 
 
 def _fail(export_id: int, error: str) -> None:
     Export.objects.filter(pk=export_id).update(state=JobState.FAILED, error=error, finished=timezone.now())
+    _clean(export_id)
+
+
+def _clean(export_id: int) -> None:
+    shutil.rmtree(_folder(export_id), ignore_errors=True)
 
 
 def _folder(export_id: int) -> Path:

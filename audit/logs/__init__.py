@@ -1,14 +1,15 @@
 """What leaves for research: the streams of the loop and the flat file made from them.
 
 Dataset builders and measures read the same streams: `get_stream("decisions").rows(Privacy(...), Window(since=…))`.
+Apps above this one add theirs when they are ready (`register`).
 """
 
-from audit.logs import streams
+from audit.logs import streams, trec
 from audit.logs.columns import Column, ColumnType, Row, Value
-from audit.logs.files import FileRequest, Manifest, finished, manifest_path, write_file
+from audit.logs.files import FileRequest, Manifest, finished, manifest_path, write_file, written_rows
 from audit.logs.flat import FLAT
 from audit.logs.privacy import Privacy, Pseudonyms
-from audit.logs.reading import Stream, Window
+from audit.logs.reading import Part, Stream, Window
 
 STREAMS: dict[str, Stream] = {
     stream.name: stream
@@ -31,8 +32,15 @@ STREAMS: dict[str, Stream] = {
         streams.OUTBOX,
         streams.RISK_PROMOTIONS,
         streams.ADAPTER_PROMOTIONS,
+        trec.RUN_FILE,
+        trec.QRELS,
     )
 }
+
+
+def register(*added: Stream) -> None:
+    """Let these streams be exported too."""
+    STREAMS.update({stream.name: stream for stream in added})
 
 
 def get_stream(name: str) -> Stream:
@@ -47,6 +55,7 @@ __all__ = [
     "ColumnType",
     "FileRequest",
     "Manifest",
+    "Part",
     "Privacy",
     "Pseudonyms",
     "Row",
@@ -56,5 +65,7 @@ __all__ = [
     "finished",
     "get_stream",
     "manifest_path",
+    "register",
     "write_file",
+    "written_rows",
 ]

@@ -1,15 +1,19 @@
 """How a stream declares itself: its columns, each with a type, a sentence, and where its value comes from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from audit.logs.privacy import Privacy
 
 Scalar = int | float | str | bool | datetime | None
-Value = Scalar | Sequence[Scalar]
+Message = Mapping[str, str]
+"""{"role": …, "content": …}, as trainers read it."""
+Json = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Value = Scalar | Sequence[Scalar] | Sequence[Sequence[str]] | Sequence[Message] | Sequence[Sequence[Message]] | Json
 Row = dict[str, Value]
 """One row of a stream: every column of it, in order."""
 
@@ -25,6 +29,10 @@ class ColumnType(StrEnum):
     TEXTS = "list of texts"
     BOOLEANS = "list of true or false"
     TIMES = "list of times"
+    TEXT_LISTS = "list of lists of texts"
+    MESSAGES = "list of messages (role, content)"
+    MESSAGE_LISTS = "list of lists of messages"
+    JSON = "JSON value"
 
 
 def as_is(_privacy: Privacy, value: object) -> Value:
@@ -64,6 +72,11 @@ def boolean(name: str, about: str, path: str | None = None) -> Column:
 
 def time(name: str, about: str, path: str | None = None) -> Column:
     return Column(name, ColumnType.TIME, about, (path or name,))
+
+
+def json_value(name: str, about: str, path: str | None = None) -> Column:
+    """Settings and figures as they were kept: nothing that a person typed, nobody's name."""
+    return Column(name, ColumnType.JSON, about, (path or name,))
 
 
 def typed(name: str, about: str, path: str | None = None) -> Column:

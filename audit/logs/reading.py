@@ -1,18 +1,22 @@
 """Read a stream: rows in id order, chunk by chunk, so that memory stays flat however long the log is."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, ParamSpec
 
-from django.db import connection, transaction
-from django.db.models import Model, QuerySet
+from django.db import connection, connections, transaction
+from django.db.models import Model, Q, QuerySet
 
 from audit.logs.columns import Column, Row
 from audit.logs.privacy import Privacy
+from audit.models import ExportFormat
 
 CHUNK = 2000
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,33 @@ class Window:
     until: datetime | None = None
 
 
+ALWAYS = Window()
+
 Fill = Callable[[list[Row], Privacy], None]
 """Sets the columns of a chunk of rows that come from elsewhere, in a constant number of database queries."""
+
+Cursor = tuple[int, int]
+"""How far a stream was read: the key of the last row of its model, and where that gives many, how many so far (0: all).
+"""
+
+START: Cursor = (0, 0)
+TABLES = (ExportFormat.JSONL, ExportFormat.CSV, ExportFormat.PARQUET)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a stream, and the cursor from which it goes on after them."""
+
+    rows: list[Row]
+    cursor: Cursor
+
+
+class Part(StrEnum):
+    """To what a stream belongs among those that can be exported."""
+
+    LOGS = "logs"
+    TREC = "trec"
+    LEARNING = "learning"
 
 
 @dataclass(frozen=True)
@@ -38,38 +67,67 @@ class Stream:
     columns: tuple[Column, ...]
     time: str = "at"
     fills: tuple[Fill, ...] = ()
+    only: Q = Q()
+    """Which rows of the model belong to the stream."""
+    part: Part = Part.LOGS
+    formats: tuple[ExportFormat, ...] = TABLES
+    has_texts: bool = False
+    """Rows hold texts of items, which otherwise never leave: such a stream is exported only where it is named."""
 
     @property
     def column_names(self) -> list[str]:
         return [column.name for column in self.columns]
 
-    def rows(self, privacy: Privacy, window: Window = Window()) -> Iterator[Row]:
+    def rows(self, privacy: Privacy, window: Window = ALWAYS) -> Iterator[Row]:
         """Every row of the window, in id order."""
         for chunk in self.chunks(privacy, window):
-            yield from chunk
+            yield from chunk.rows
 
-    def chunks(self, privacy: Privacy, window: Window = Window(), size: int = CHUNK) -> Iterator[list[Row]]:
-        """The same, as lists of at most `size` rows: 1 + (those of the fill steps) database queries each."""
-        paths = list(dict.fromkeys(["pk", *(path for column in self.columns for path in column.paths)]))
+    def chunks(
+        self,
+        privacy: Privacy,
+        window: Window = ALWAYS,
+        *,
+        after: Cursor = START,
+        upto: int | None = None,
+        size: int = CHUNK,
+    ) -> Iterator[Chunk]:
+        """The same in chunks of at most `size` rows: 1 + (those of the fill steps) database queries each.
+
+        `after` is the cursor of the last chunk that the caller has; nothing above the key `upto` is read.
+        """
+        paths = list(dict.fromkeys(path for column in self.columns for path in column.paths))
         places = [tuple(paths.index(path) for path in column.paths) for column in self.columns]
-        query = self._inside(window).order_by("pk").values_list(*paths)
-        last = 0
-        while found := list(query.filter(pk__gt=last)[:size]):
-            last = found[-1][0]
-            rows = [self._row(values, places, privacy) for values in found]
+        for found in self.pages(paths, window, after=after[0], upto=upto, size=size):
+            rows = [self._row(values, places, privacy) for _key, *values in found]
             for fill in self.fills:
                 fill(rows, privacy)
-            yield rows
+            yield Chunk(rows, (found[-1][0], 0))
+
+    def pages(
+        self, paths: list[str], window: Window, *, after: int, upto: int | None, size: int
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """(key, *paths) of the model's rows, at most `size` at once, in the order of their keys."""
+        query = self._inside(window).order_by("pk").values_list("pk", *paths)
+        if upto is not None:
+            query = query.filter(pk__lte=upto)
+        while found := list(query.filter(pk__gt=after)[:size]):
+            after = found[-1][0]
+            yield found
+
+    def newest(self, window: Window) -> int:
+        """The greatest key in the window, 0 where there is none: nothing that is written later has a smaller one."""
+        return self._inside(window).order_by("-pk").values_list("pk", flat=True).first() or 0
 
     def _inside(self, window: Window) -> QuerySet[Any]:
-        query = self.model._default_manager.all()
+        query = self.model._default_manager.filter(self.only)
         if window.since is not None:
             query = query.filter(**{f"{self.time}__gte": window.since})
         if window.until is not None:
             query = query.filter(**{f"{self.time}__lt": window.until})
         return query
 
-    def _row(self, values: tuple[Any, ...], places: list[tuple[int, ...]], privacy: Privacy) -> Row:
+    def _row(self, values: list[Any], places: list[tuple[int, ...]], privacy: Privacy) -> Row:
         return {
             column.name: column.read(privacy, *[values[place] for place in its_places]) if its_places else None
             for column, its_places in zip(self.columns, places, strict=True)
@@ -96,3 +154,19 @@ def snapshot() -> Iterator[None]:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield
+
+
+@contextmanager
+def aside(call: Callable[P, None]) -> Iterator[Callable[P, None]]:
+    """`call`, made in a thread of its own and waited for: it may write to the database, which the thread that reads one
+    snapshot of it must not.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+
+        def called(*args: P.args, **kwargs: P.kwargs) -> None:
+            thread.submit(call, *args, **kwargs).result()
+
+        try:
+            yield called
+        finally:
+            thread.submit(connections.close_all).result()

@@ -1,9 +1,14 @@
-"""Files that hold a stream: JSON lines, CSV that a spreadsheet can open without harm, Parquet."""
+"""Files that hold a stream: JSON lines, CSV that a spreadsheet can open without harm, Parquet, TREC, Markdown.
+
+A file grows by pieces, `encoded` rows after the `head`, so that a writer that was killed goes on after the last piece
+it knows to be whole. Parquet cannot grow (its index stands at its end): its pieces are Arrow streams, of which
+`finish` makes the file.
+"""
 
 import csv
+import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +19,6 @@ from audit.models import ExportFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Write = Callable[[Sequence[Row]], None]
 
 ROW_GROUP = 10_000
 
@@ -37,87 +40,48 @@ def restored_cell(cell: str) -> str:
     return cell.removeprefix("'")
 
 
-@contextmanager
-def open_writer(kind: ExportFormat, path: Path, stream: Stream) -> Iterator[Write]:
-    """A function that appends rows of the stream to a new file at `path`; the file is whole when the block ends."""
-    with _WRITERS[kind](path, stream) as write:
-        yield write
+def head(kind: ExportFormat, stream: Stream) -> bytes:
+    """What a file begins with."""
+    if kind == ExportFormat.CSV:
+        return _csv_lines([stream.column_names])
+    if kind == ExportFormat.MARKDOWN:
+        return f"# {stream.name}\n\n{stream.about}\n".encode()
+    return b""
 
 
-@contextmanager
-def _jsonl(path: Path, _stream: Stream) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-
-        def write(rows: Sequence[Row]) -> None:
-            file.writelines(_json(row) + "\n" for row in rows)
-
-        yield write
-
-
-@contextmanager
-def _csv(path: Path, stream: Stream) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(stream.column_names)
-
-        def write(rows: Sequence[Row]) -> None:
-            writer.writerows([_cell(value) for value in row.values()] for row in rows)
-
-        yield write
+def encoded(kind: ExportFormat, stream: Stream, rows: Sequence[Row]) -> bytes:
+    """The rows as the next piece of the file. Several pieces hold the same bytes as one of all rows (Parquet: rows)."""
+    if not rows:
+        return b""
+    if kind == ExportFormat.JSONL:
+        return "".join(_json(row) + "\n" for row in rows).encode()
+    if kind == ExportFormat.CSV:
+        return _csv_lines([[_cell(value) for value in row.values()] for row in rows])
+    if kind == ExportFormat.TREC:
+        return "".join(" ".join(map(str, row.values())) + "\n" for row in rows).encode()
+    if kind == ExportFormat.MARKDOWN:
+        return "".join(_section(stream, row) for row in rows).encode()
+    return _arrow_piece(stream, rows)
 
 
-@contextmanager
-def _parquet(path: Path, stream: Stream) -> Iterator[Write]:
-    import pyarrow as pa  # noqa: PLC0415  (30 MB that pages and other formats do without)
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    schema = parquet_schema(stream)
-    waiting: list[pa.RecordBatch] = []
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-
-        def write(rows: Sequence[Row]) -> None:
-            waiting.append(pa.RecordBatch.from_pylist(list(rows), schema=schema))
-            if sum(batch.num_rows for batch in waiting) >= ROW_GROUP:
-                flush()
-
-        def flush() -> None:
-            writer.write_table(pa.Table.from_batches(waiting, schema=schema), row_group_size=ROW_GROUP)
-            waiting.clear()
-
-        yield write
-        if waiting:
-            flush()
+def finish(kind: ExportFormat, stream: Stream, pieces: Path, path: Path) -> None:
+    """Make the file at `path` of the pieces, which are gone then. Killed, it can be called again."""
+    if kind == ExportFormat.PARQUET:
+        half = path.with_name(path.name + ".half")
+        _write_parquet(stream, pieces, half)
+        half.replace(path)
+        pieces.unlink()
+    else:
+        pieces.replace(path)
 
 
-_WRITERS = {ExportFormat.JSONL: _jsonl, ExportFormat.CSV: _csv, ExportFormat.PARQUET: _parquet}
+# --- text -----------------------------------------------------------------------------------------------------------
 
 
-def parquet_schema(stream: Stream) -> "pa.Schema":
-    """The Arrow schema of a stream; each field carries its sentence, the schema its name and version."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    return pa.schema(
-        [pa.field(column.name, _arrow_type(column), metadata={"about": column.about}) for column in stream.columns],
-        metadata={"stream": stream.name, "schema_version": str(stream.version)},
-    )
-
-
-def _arrow_type(column: Column) -> "pa.DataType":
-    import pyarrow as pa  # noqa: PLC0415
-
-    scalars: dict[ColumnType, pa.DataType] = {
-        ColumnType.INTEGER: pa.int64(),
-        ColumnType.NUMBER: pa.float64(),
-        ColumnType.TEXT: pa.string(),
-        ColumnType.BOOLEAN: pa.bool_(),
-        ColumnType.TIME: pa.timestamp("us", tz="UTC"),
-        ColumnType.INTEGERS: pa.list_(pa.int64()),
-        ColumnType.NUMBERS: pa.list_(pa.float64()),
-        ColumnType.TEXTS: pa.list_(pa.string()),
-        ColumnType.BOOLEANS: pa.list_(pa.bool_()),
-        ColumnType.TIMES: pa.list_(pa.timestamp("us", tz="UTC")),
-    }
-    return scalars[column.type]
+def _csv_lines(rows: Sequence[Sequence[str | int | float]]) -> bytes:
+    lines = io.StringIO(newline="")
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return lines.getvalue().encode()
 
 
 def _cell(value: Value) -> str | int | float:
@@ -139,3 +103,94 @@ def _json(value: Any) -> str:
 def stamp(moment: datetime) -> str:
     """A time as it stands in JSON and CSV: UTC, always with six places, so that texts sort as times do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _section(stream: Stream, row: Row) -> str:
+    """One row as a section: its second column is its name; what has no value is left out."""
+    title = row[stream.column_names[1]]
+    lines = [_line(name, value) for name, value in row.items() if value not in (None, "", [], {})]
+    return f"\n## {title}\n\n" + "".join(lines)
+
+
+def _line(name: str, value: Value, depth: int = 0) -> str:
+    indent = "  " * depth
+    if isinstance(value, Mapping):
+        return f"{indent}- {name}:\n" + "".join(_line(key, value[key], depth + 1) for key in value)
+    shown = stamp(value) if isinstance(value, datetime) else value if isinstance(value, str) else _json(value)
+    return f"{indent}- {name}: `{shown}`\n"
+
+
+# --- Parquet --------------------------------------------------------------------------------------------------------
+
+
+def parquet_schema(stream: Stream) -> "pa.Schema":
+    """The Arrow schema of a stream; each field carries its sentence, the schema its name and version."""
+    import pyarrow as pa  # noqa: PLC0415  (30 MB that pages and other formats do without)
+
+    return pa.schema(
+        [pa.field(column.name, _arrow_type(column), metadata={"about": column.about}) for column in stream.columns],
+        metadata={"stream": stream.name, "schema_version": str(stream.version)},
+    )
+
+
+def _arrow_type(column: Column) -> "pa.DataType":
+    import pyarrow as pa  # noqa: PLC0415
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    types: dict[ColumnType, pa.DataType] = {
+        ColumnType.INTEGER: pa.int64(),
+        ColumnType.NUMBER: pa.float64(),
+        ColumnType.TEXT: pa.string(),
+        ColumnType.BOOLEAN: pa.bool_(),
+        ColumnType.TIME: pa.timestamp("us", tz="UTC"),
+        ColumnType.INTEGERS: pa.list_(pa.int64()),
+        ColumnType.NUMBERS: pa.list_(pa.float64()),
+        ColumnType.TEXTS: pa.list_(pa.string()),
+        ColumnType.BOOLEANS: pa.list_(pa.bool_()),
+        ColumnType.TIMES: pa.list_(pa.timestamp("us", tz="UTC")),
+        ColumnType.TEXT_LISTS: pa.list_(pa.list_(pa.string())),
+        ColumnType.MESSAGES: pa.list_(message),
+        ColumnType.MESSAGE_LISTS: pa.list_(pa.list_(message)),
+        ColumnType.JSON: pa.string(),
+    }
+    return types[column.type]
+
+
+def _arrow_piece(stream: Stream, rows: Sequence[Row]) -> bytes:
+    """The rows as an Arrow stream of one batch."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    schema = parquet_schema(stream)
+    objects = [column.name for column in stream.columns if column.type == ColumnType.JSON]
+    written = [row | {name: _json(row[name]) for name in objects} for row in rows] if objects else list(rows)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist(written, schema=schema))
+    return sink.getvalue().to_pybytes()
+
+
+def _write_parquet(stream: Stream, pieces: Path, path: Path) -> None:
+    """Row groups of ROW_GROUP rows whatever the pieces were, so that the same rows give the same bytes."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    schema = parquet_schema(stream)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        waiting = pa.Table.from_batches([], schema=schema)
+        for batch in _batches(pieces):
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], schema=schema)])
+            while waiting.num_rows >= ROW_GROUP:
+                writer.write_table(waiting.slice(0, ROW_GROUP).combine_chunks())
+                waiting = waiting.slice(ROW_GROUP)
+        if waiting.num_rows:
+            writer.write_table(waiting.combine_chunks())
+
+
+def _batches(pieces: Path) -> "Iterator[pa.RecordBatch]":
+    import pyarrow as pa  # noqa: PLC0415
+
+    size = pieces.stat().st_size
+    with pa.OSFile(str(pieces), "rb") as file:
+        while file.tell() < size:
+            with pa.ipc.open_stream(file) as reader:
+                yield from reader

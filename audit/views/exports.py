@@ -6,6 +6,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import FileResponse, HttpResponse, JsonResponse
@@ -17,7 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from audit.exports import can_download, request_export, visible_to
 from audit.forms import CleanTextField, RecordingForm
-from audit.logs import STREAMS
+from audit.logs import STREAMS, Part, Stream, get_stream
 from audit.models import Export, ExportFormat, JobState
 from audit.services import AlreadyRecorded, ServiceError
 from audit.views.http import RoleRequest, fragments, role_required, see_other, status_of, wants_fragment
@@ -28,7 +29,28 @@ CONTENT_TYPES = {
     ExportFormat.JSONL: "application/jsonl",
     ExportFormat.CSV: "text/csv; charset=utf-8",
     ExportFormat.PARQUET: "application/vnd.apache.parquet",
+    ExportFormat.TREC: "text/plain; charset=utf-8",
+    ExportFormat.MARKDOWN: "text/markdown; charset=utf-8",
 }
+
+
+PARTS = {
+    Part.LOGS: gettext_lazy("Logs"),
+    Part.TREC: gettext_lazy("For TREC tools"),
+    Part.LEARNING: gettext_lazy("Learning"),
+}
+
+
+def stream_choices() -> list[tuple[Any, list[tuple[str, str]]]]:
+    """What can be exported, in groups; one that holds texts says so."""
+    return [
+        (label, [(stream.name, _stream_words(stream)) for stream in STREAMS.values() if stream.part == part])
+        for part, label in PARTS.items()
+    ]
+
+
+def _stream_words(stream: Stream) -> str:
+    return _("%(stream)s (with texts)") % {"stream": stream.name} if stream.has_texts else stream.name
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,7 @@ class ExportRow:
 class ExportForm(RecordingForm):
     """Which log, as what file, of which days (both included, in the site's zone), and whether with masks."""
 
-    stream = forms.ChoiceField(label=gettext_lazy("Log"), choices=[(name, name) for name in STREAMS], initial="flat")
+    stream = forms.ChoiceField(label=gettext_lazy("Log"), choices=stream_choices, initial="flat")
     format = forms.ChoiceField(label=gettext_lazy("File"), choices=ExportFormat, initial=ExportFormat.CSV)
     first = forms.DateField(label=gettext_lazy("From"), required=False, widget=forms.DateInput({"type": "date"}))
     last = forms.DateField(label=gettext_lazy("To, included"), required=False, widget=forms.DateInput({"type": "date"}))
@@ -65,6 +87,11 @@ class ExportForm(RecordingForm):
         max_length=1000,
         widget=forms.TextInput,
     )
+
+    def file_format(self) -> ExportFormat:
+        """The form that was chosen; a log that has one form only comes in that one."""
+        formats = get_stream(self.cleaned_data["stream"]).formats
+        return formats[0] if len(formats) == 1 else ExportFormat(self.cleaned_data["format"])
 
     def since(self) -> datetime | None:
         return midnight(self.cleaned_data["first"])
@@ -99,7 +126,7 @@ def export_create(request: RoleRequest) -> HttpResponse:
         export = request_export(
             user=request.user,
             stream=form.cleaned_data["stream"],
-            format=ExportFormat(form.cleaned_data["format"]),
+            format=form.file_format(),
             key=form.cleaned_data["key"],
             since=form.since(),
             until=form.until(),
@@ -166,6 +193,7 @@ def _page(request: RoleRequest, form: ExportForm, sentence: str = "", status: in
         "rows": [ExportRow(export) for export in page.object_list],
         "sentence": sentence,
         "sees_all": _sees_all(request),
+        "days": settings.EXPORT_DAYS,
     }
     return render(request, "audit/exports.html", context, status=status)
 

@@ -33,10 +33,19 @@ def exposure():
 
 
 def test_every_log_is_written_with_its_manifest(exposure, tmp_path):
-    export(tmp_path)
+    export(tmp_path, format="jsonl,trec")
     names = {path.name for path in tmp_path.iterdir()}
-    files = {f"{name}.v{stream.version}.jsonl" for name, stream in STREAMS.items()}
+    files = {
+        f"{name}.v{stream.version}.{'trec' if name.startswith('trec') else 'jsonl'}"
+        for name, stream in STREAMS.items()
+        if not stream.has_texts
+    }
     assert names == files | {f"{name}.manifest.json" for name in files}
+
+
+def test_texts_of_items_leave_only_by_name(tmp_path):
+    export(tmp_path, stream="sft_rows")
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["sft_rows.v1.jsonl"]
 
 
 def test_chosen_logs_and_formats_are_written(exposure, tmp_path):
@@ -109,6 +118,7 @@ def test_end_is_never_after_now(tmp_path, exposure):
     [
         {"stream": "flat,nonsense"},
         {"stream": ","},
+        {"stream": "flat", "format": "trec"},
         {"format": "xlsx"},
         {"since": "12/03/2026"},
         {"until": "2026-03-12T25:00"},

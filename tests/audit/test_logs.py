@@ -309,7 +309,7 @@ def test_chunks_of_any_size_give_the_same_rows(loop, name):
         make.make_exposure(run=loop.run)
         make.make_complaint(report=loop.report)
     stream = get_stream(name)
-    in_twos = [row for chunk in stream.chunks(PRIVACY, size=2) for row in chunk]
+    in_twos = [row for chunk in stream.chunks(PRIVACY, size=2) for row in chunk.rows]
     assert in_twos == list(stream.rows(PRIVACY))
 
 

@@ -22,7 +22,7 @@ from audit.logs import (
     write_file,
 )
 from audit.logs.dictionary import digest, render
-from audit.logs.writers import ROW_GROUP, neutral_cell, open_writer, parquet_schema, restored_cell
+from audit.logs.writers import ROW_GROUP, encoded, finish, neutral_cell, parquet_schema, restored_cell
 from audit.models import ExportFormat
 from tests import factories as make
 
@@ -93,7 +93,7 @@ def test_csv_writes_lists_as_json_and_no_value_as_an_empty_cell(exposures, tmp_p
 # --- Parquet --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(STREAMS))
+@pytest.mark.parametrize("name", [name for name in sorted(STREAMS) if ExportFormat.PARQUET in STREAMS[name].formats])
 def test_parquet_gives_back_every_row_of_every_stream(exposures, tmp_path, name):
     make.make_judgment(exposure=exposures[0])
     make.make_suggestion("钢印")
@@ -109,16 +109,15 @@ def test_parquet_gives_back_every_row_of_every_stream(exposures, tmp_path, name)
 def test_parquet_row_groups_are_bounded(tmp_path):
     stream = get_stream("policies")
     row = dict.fromkeys(stream.column_names) | {"policy_version_id": 1, "at": NOON}
-    path = tmp_path / "policies.parquet"
-    with open_writer(ExportFormat.PARQUET, path, stream) as write:
-        for _chunk in range(13):
-            write([row] * 2000)
+    pieces, path = tmp_path / "pieces", tmp_path / "policies.parquet"
+    pieces.write_bytes(13 * encoded(ExportFormat.PARQUET, stream, [row] * 2000))
+    finish(ExportFormat.PARQUET, stream, pieces, path)
     file = pq.ParquetFile(path)
     assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [ROW_GROUP] * 2 + [6000]
 
 
 def test_empty_stream_is_a_file_with_columns_and_no_rows(db, tmp_path):
-    for kind in ExportFormat:
+    for kind in FLAT.formats:
         manifest = write_file(request(kind=kind), tmp_path / f"flat.{kind}")
         assert manifest.rows == 0
     assert pq.read_table(tmp_path / "flat.parquet").column_names == FLAT.column_names
@@ -128,7 +127,7 @@ def test_empty_stream_is_a_file_with_columns_and_no_rows(db, tmp_path):
 # --- manifests ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", list(ExportFormat))
+@pytest.mark.parametrize("kind", FLAT.formats)
 def test_same_rows_give_the_same_bytes(exposures, tmp_path, kind):
     first = write_file(request(kind=kind), tmp_path / "first")
     second = write_file(request(kind=kind), tmp_path / "second")

@@ -9,8 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -18,11 +17,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from django.db import connections
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from audit.logs.reading import snapshot
+from audit.logs.reading import aside, snapshot
 from audit.suggesting import current_risks
 from extraction.models import Adapter
 from extraction.prompts import get_prompt
@@ -202,19 +200,9 @@ class _Job:
         return card
 
 
-@contextmanager
-def _aside(progress: Progress | None) -> Iterator[Progress]:
-    """`progress`, called in a thread of its own and waited for: it may write to the database, which the thread that
-    reads one snapshot of it must not.
-    """
-    if progress is None:
-        yield lambda _step, _count: None
-        return
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        try:
-            yield lambda step, count: thread.submit(progress, step, count).result()
-        finally:
-            thread.submit(connections.close_all).result()
+def _aside(progress: Progress | None) -> AbstractContextManager[Progress]:
+    """`progress` in a thread of its own; without one, nothing is told."""
+    return nullcontext(lambda _step, _count: None) if progress is None else aside(progress)
 
 
 def _job(

@@ -12,22 +12,35 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from audit.exports import check_masks
-from audit.logs import STREAMS, FileRequest, Manifest, Privacy, Pseudonyms, Window, finished, get_stream, write_file
+from audit.exports import check_format, check_masks
+from audit.logs import (
+    STREAMS,
+    FileRequest,
+    Manifest,
+    Privacy,
+    Pseudonyms,
+    Stream,
+    Window,
+    finished,
+    get_stream,
+    write_file,
+)
 from audit.logs.dictionary import render
 from audit.logs.writers import stamp
 from audit.models import Export, ExportFormat, JobState
 from audit.services.errors import Invalid
+from extraction.artifacts import DamagedArtifact
 
 BAD_ARGUMENTS = 2
 INTERRUPTED = 130
 PLAN = "unfinished.json"
+NOT_ENDED = "The command did not end."
 
 
 class Command(BaseCommand):
     help = (
-        "Writes the logs into files, one a log and format, each with a manifest. Interrupted, the same command goes "
-        "on: files that are finished and answer the same request are kept. Exit codes: 0 all written, 1 failed, "
+        "Writes the logs into files, one a log and format, each with a manifest. Interrupted or killed, the same "
+        "command goes on: what is written and answers the same request is kept. Exit codes: 0 all written, 1 failed, "
         "2 wrong arguments, 130 interrupted."
     )
 
@@ -37,8 +50,14 @@ class Command(BaseCommand):
             "--since", help=f"First moment: 2026-03-01, or with a time; read in {zone} without an offset."
         )
         parser.add_argument("--until", help="First moment that is left out. Default: now.")
-        parser.add_argument("--format", default="jsonl", help="csv, jsonl, parquet: one or several, with commas.")
-        parser.add_argument("--stream", default=",".join(STREAMS), help="Logs, with commas. Default: all of them.")
+        parser.add_argument(
+            "--format", default="jsonl", help="csv, jsonl, parquet, trec, md: one or several, with commas."
+        )
+        parser.add_argument(
+            "--stream",
+            default="",
+            help="Logs, with commas. Default: all that have the format and hold no texts of items.",
+        )
         parser.add_argument("--out", type=Path, default=Path(settings.VAR_DIR) / "logs", help="Folder for the files.")
         parser.add_argument("--unmasked", action="store_true", help="Leave contact data in; needs --reason and --user.")
         parser.add_argument("--reason", default="", help="Why the masks are taken off; kept with the export.")
@@ -50,23 +69,28 @@ class Command(BaseCommand):
             self.stdout.write(render(list(STREAMS.values())), ending="")
             return
         out: Path = options["out"]
-        streams = _chosen(options["stream"], STREAMS, "log")
+        named = [get_stream(name) for name in _chosen(options["stream"], STREAMS, "log")] if options["stream"] else []
         formats = [ExportFormat(name) for name in _chosen(options["format"], list(ExportFormat), "format")]
+        streams = _in_formats(named, formats)
         user = _unmasking_user(options)
         out.mkdir(parents=True, exist_ok=True)
         window = _window(out, options["since"], options["until"])
         privacy = Privacy(Pseudonyms.from_settings(), is_masked=not options["unmasked"])
-        requests = [FileRequest(get_stream(name), kind, window, privacy) for name in streams for kind in formats]
+        wanted = [(stream, kind) for stream in streams for kind in formats if kind in stream.formats]
+        requests = [FileRequest(stream, kind, window, privacy) for stream, kind in wanted]
         try:
             for request in requests:
+                kept = _begin_log(request, user, options["reason"]) if user is not None else None
                 manifest = self._write(request, out)
-                if user is not None:
-                    _log(request, manifest, user, options["reason"])
+                if kept is not None:
+                    _end_log(kept, manifest)
         except KeyboardInterrupt:
-            self.stderr.write("Interrupted. Finished files are kept; the same command goes on.")
+            self.stderr.write("Interrupted. What is written is kept; the same command goes on.")
             raise SystemExit(INTERRUPTED) from None
         except OSError as error:
-            raise CommandError(f"{error.filename or out}: {error.strerror}. Finished files are kept.") from error
+            raise CommandError(f"{error.filename or out}: {error.strerror}. What is written is kept.") from error
+        except DamagedArtifact as error:
+            raise CommandError(f"{error} Leave that log out (--stream).") from error
         (out / PLAN).unlink(missing_ok=True)
 
     def _write(self, request: FileRequest, out: Path) -> Manifest:
@@ -93,6 +117,17 @@ def _chosen(words: str, known: Iterable[str], what: str) -> list[str]:
         wrong = f"There is no {what} {', '.join(unknown)}." if unknown else f"Name a {what}."
         raise CommandError(f"{wrong} Known: {', '.join(known)}.", returncode=BAD_ARGUMENTS)
     return names
+
+
+def _in_formats(named: list[Stream], formats: list[ExportFormat]) -> list[Stream]:
+    """The streams that were named, each in a format that it has; where none was, all that hold no texts of items."""
+    for stream in named:
+        if not set(formats) & set(stream.formats):
+            try:
+                check_format(stream, formats[0])
+            except Invalid as error:
+                raise CommandError(error.sentence, returncode=BAD_ARGUMENTS) from error
+    return named or [stream for stream in STREAMS.values() if not stream.has_texts]
 
 
 def _unmasking_user(options: dict[str, Any]) -> User | None:
@@ -143,23 +178,33 @@ def _moment(option: str, words: str | None) -> datetime | None:
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment, timezone.get_default_timezone())
 
 
-def _log(request: FileRequest, manifest: Manifest, user: User, reason: str) -> None:
-    """Keep who took the masks off and why, as for an export of the page; the file itself is with whoever ran this."""
-    now = timezone.now()
-    Export.objects.get_or_create(
-        user=user,
-        stream=request.stream.name,
-        format=request.format,
+def _begin_log(request: FileRequest, user: User, reason: str) -> Export:
+    """Keep who takes the masks off and why, as for an export of the page, before the first row is written.
+
+    Until the end is noted the row says that the file was not finished: nobody but this command goes on with it.
+    """
+    asked = {
+        "user": user,
+        "stream": request.stream.name,
+        "format": request.format,
+        "since": request.window.since,
+        "until": request.window.until,
+        "is_unmasked": True,
+        "reason": reason.strip(),
+        "state": JobState.FAILED,
+        "error": NOT_ENDED,
+    }
+    return Export.objects.filter(**asked).first() or Export.objects.create(**asked)
+
+
+def _end_log(export: Export, manifest: Manifest) -> None:
+    """The file itself is with whoever ran the command."""
+    Export.objects.filter(pk=export.pk).update(
+        state=JobState.DONE,
+        error="",
+        rows=manifest.rows,
+        size=manifest.bytes,
         digest=manifest.sha256,
-        reason=reason,
-        is_unmasked=True,
-        defaults={
-            "since": request.window.since,
-            "until": request.window.until,
-            "state": JobState.DONE,
-            "rows": manifest.rows,
-            "size": manifest.bytes,
-            "manifest": manifest.as_dict(),
-            "finished": now,
-        },
+        manifest=manifest.as_dict(),
+        finished=timezone.now(),
     )
