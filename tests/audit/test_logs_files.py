@@ -150,6 +150,7 @@ def test_manifest_says_what_the_file_holds(exposures, tmp_path):
         "masks": "contact-1",
         "pseudonym_key": PRIVACY.pseudonyms.key_id,
     }
+    assert told["columns"][0] == {"name": "exposure_id", "type": "integer", "about": "Exposure; one row each."}
     assert (told["file"], told["rows"], told["bytes"]) == ("flat.v1.jsonl", 3, path.stat().st_size)
 
 
@@ -157,6 +158,23 @@ def test_finished_file_is_known_again(exposures, tmp_path):
     path = tmp_path / "flat"
     manifest = write_file(request(), path)
     assert finished(request(), path) == manifest
+
+
+def test_files_of_two_secrets_share_no_pseudonym(exposures):
+    def pseudonyms(secret):
+        privacy = Privacy(Pseudonyms(secret))
+        return {
+            value
+            for stream in STREAMS.values()
+            for row in stream.rows(privacy)
+            for value in row.values()
+            if isinstance(value, str) and f"-{privacy.pseudonyms.key_id}-" in value
+        }
+
+    make.make_judgment(exposure=exposures[0])
+    before, after = pseudonyms("one secret"), pseudonyms("a new secret")
+    assert len(before) == len(after) > 5
+    assert not before & after
 
 
 @pytest.mark.parametrize(
