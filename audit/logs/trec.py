@@ -21,6 +21,9 @@ from audit.models import Decision, ExportFormat, Exposure, QueryRun, QuerySource
 RUNS = 100
 """Query runs that are unrolled together: some thousands of lines."""
 
+TEXTS = 5_000
+"""SQLite takes no more variables in one statement than some tens of thousands."""
+
 HUMAN = "human"
 NOBODY = "none"
 
@@ -86,31 +89,31 @@ def _shown(runs: dict[int, int]) -> list[tuple[int, int, int]]:
 
 def relevance_of(texts: set[int]) -> dict[int, int]:
     """Standing verdicts: 1 toxic (under any policy), 0 normal. Can't tell, a disagreement and no verdict: left out."""
-    verdicts = StandingVerdict.objects.filter(item_text__in=texts, verdict__in=[Verdict.TOXIC, Verdict.NORMAL])
     relevance: dict[int, int] = {}
-    for text, verdict in verdicts.values_list("item_text_id", "verdict"):
-        relevance[text] = max(relevance.get(text, 0), int(verdict == Verdict.TOXIC))
+    ordered = sorted(texts)
+    for start in range(0, len(ordered), TEXTS):
+        some = ordered[start : start + TEXTS]
+        verdicts = StandingVerdict.objects.filter(item_text__in=some, verdict__in=[Verdict.TOXIC, Verdict.NORMAL])
+        for text, verdict in verdicts.values_list("item_text_id", "verdict"):
+            relevance[text] = max(relevance.get(text, 0), int(verdict == Verdict.TOXIC))
     return relevance
 
 
 def _tags(runs: dict[int, int]) -> dict[int, str]:
-    """Who made the query of each run: human where any of its decisions is human, else the suggesters' versions."""
-    makers: dict[int, set[str]] = defaultdict(set)
-    decisions = Decision.objects.filter(exploration_queries__in=runs.values())
-    for place, source, suggester, version in decisions.values_list(
-        "exploration_queries", "source", "suggestion__batch__suggester", "suggestion__batch__suggester_version"
+    """Who made the query of each run: human where any of its decisions is human, else of the suggestion that was
+    decided on first.
+    """
+    makers: dict[int, list[str]] = defaultdict(list)
+    decisions = Decision.objects.filter(exploration_queries__in=runs.values()).order_by("pk")
+    for place, source, proposer, version in decisions.values_list(
+        "exploration_queries", "source", "suggestion__proposer", "suggestion__batch__suggester_version"
     ):
-        makers[place].add(HUMAN if source == QuerySource.HUMAN else _word(f"{suggester}:{version}"))
+        makers[place].append(HUMAN if source == QuerySource.HUMAN else "_".join(f"{proposer}:{version}".split()))
     return {run: _tag(makers[place]) for run, place in runs.items() if place in makers}
 
 
-def _tag(makers: set[str]) -> str:
-    return HUMAN if HUMAN in makers else "+".join(sorted(makers))
-
-
-def _word(name: str) -> str:
-    """A tag is one word."""
-    return "_".join(name.split())
+def _tag(makers: list[str]) -> str:
+    return HUMAN if HUMAN in makers else makers[0]
 
 
 _TOPIC = filled("query", ColumnType.TEXT, "Topic: `run-` and the run_id of the log `runs`.")
@@ -142,8 +145,8 @@ RUN_FILE = _stream(
         filled(
             "tag",
             ColumnType.TEXT,
-            "Who made the query: human where any decision that it serves is human, else suggester and version "
-            "(several with +), or none.",
+            "Who made the query: human where any decision that it serves is human, else proposer and suggester version "
+            "of the suggestion that was decided on first; none: no decision.",
         ),
     ),
     _ranked,
