@@ -34,6 +34,7 @@ from training.trainer_parts import OutOfMemoryAtOne
 from training.watching import NotFinite, Unwatched
 
 __all__ = ["base_folder"]
+pytestmark = pytest.mark.slow
 PROMPT = get_prompt("zh-1")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
