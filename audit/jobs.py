@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from rq.registry import StartedJobRegistry
 
 from audit import exports, generating, indexing, intake, outbox, risk_training
+from audit.insights import roll_up
 from audit.models import (
     Exploration,
     ExplorationQuery,
@@ -133,6 +134,11 @@ def verify_index() -> None:
         logger.warning("The index differed from the database and was mended: %s", found)
 
 
+def compute_insights() -> None:
+    """Bring the weekly counts up to date with the log."""
+    roll_up(say=logger.info)
+
+
 def rebuild_index() -> None:
     """Build the index anew beside the old one, then swap; the suggestions go by the new one."""
     try:
@@ -184,6 +190,7 @@ def tick() -> None:
     if _night_is_due():
         enqueue("data", "audit.jobs.rescore_index", job_id="rescore-index")
         enqueue("data", "audit.jobs.verify_index", job_id="verify-index")
+        enqueue("data", "audit.jobs.compute_insights", job_id="compute-insights")
         enqueue("suggest", "audit.jobs.suggest_overnight", job_id="suggest-overnight")
     for export_id in _waiting(Export.objects.all()):
         enqueue("data", "audit.jobs.run_export", export_id, job_id=f"export-{export_id}")

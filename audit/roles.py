@@ -10,9 +10,9 @@ RESEARCHER = "researcher"
 
 # The admin role works in the Django admin: the user is also marked as staff.
 ROLES: dict[str, tuple[str, ...]] = {
-    AUDITOR: ("work_reports",),
-    RESEARCHER: ("export_logs",),
-    ADMIN: ("work_reports", "export_logs", "export_unmasked", "load_data", "manage_learning"),
+    AUDITOR: ("work_reports", "read_insights"),
+    RESEARCHER: ("export_logs", "read_insights"),
+    ADMIN: ("work_reports", "read_insights", "export_logs", "export_unmasked", "load_data", "manage_learning"),
 }
 
 # What the admin role may edit in the Django admin. History is read-only there: view alone.

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from audit.views import account, exploration, exports, history, pool, queue, report
+from audit.views import account, exploration, exports, history, insights, pool, queue, report
 
 app_name = "audit"
 urlpatterns = [
@@ -47,6 +47,10 @@ urlpatterns = [
     path("items/<uuid:public_id>/", history.show_item, name="item"),
     path("items/<uuid:public_id>/reinstate/", history.reinstate_item, name="reinstate"),
     path("history/", history.show_history, name="history"),
+    path("insights/", insights.show_insights, name="insights"),
+    path("insights/definitions/", insights.show_definitions, name="insights-definitions"),
+    path("insights/rows.csv", insights.download_rows, {"kind": "csv"}, name="insights-csv"),
+    path("insights/rows.jsonl", insights.download_rows, {"kind": "jsonl"}, name="insights-jsonl"),
     path("exports/", exports.exports, name="exports"),
     path("exports/new/", exports.export_create, name="export-create"),
     path("exports/<uuid:public_id>/", exports.export_state, name="export-state"),

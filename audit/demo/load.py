@@ -32,6 +32,7 @@ from audit.demo.timeline import (
     ReportWorked,
     timeline,
 )
+from audit.insights import roll_up
 from audit.intake import ComplaintRow, ItemRow, store_complaints, store_items
 from audit.models import (
     Complaint,
@@ -159,6 +160,7 @@ class _History:
         self.say(_("Preparing suggestions for %(count)d waiting reports.") % {"count": len(reports)})
         for report in reports:
             suggest(report)
+        roll_up()
 
     def _arrive(self, event: ItemsArrive, at: datetime) -> None:
         """A day ends: its posts are stored and indexed, and what happened before counts as done."""

@@ -43,6 +43,7 @@ from audit.services import (
     open_page,
     reinstate,
     reveal_suggestions,
+    undo_decision,
     undo_judgment,
 )
 from extraction.search import Order, SearchRequest, get_engine
@@ -53,6 +54,8 @@ CANT_TELL = 0.01
 UNDONE = 0.01
 SKIPPED = 0.05
 ESCALATED = 0.03
+TAKEN_BACK = 0.35
+"""Share of the words that came to mind first, and that an auditor takes back when they see how much it would find."""
 MOST_ACCEPTED = 4
 MOST_PAGES = 2
 MOST_JUDGED = 40
@@ -169,7 +172,7 @@ class Shift:
         phrase = naive if not phrases or self.rng.random() < 0.2 else self.rng.choice(phrases)
         start = text.find(phrase)
         try:
-            add_own_query(
+            made = add_own_query(
                 report=self.report,
                 user=self.user,
                 text=phrase,
@@ -181,6 +184,9 @@ class Shift:
             )
         except ServiceError:  # it is a query of this report already
             return
+        if phrase == naive and self.rng.random() < TAKEN_BACK:
+            self._takes(1, 4)
+            undo_decision(decision=made, user=self.user, key=self._key(), at=self.now)
 
     def _phrases(self) -> Iterator[str]:
         """What stands out in the text for somebody who knows the campaign: its set phrases and the handle."""

@@ -1,5 +1,6 @@
 """The rows of the auditors' app. Every stream of SPEC §3 is one append-only table here."""
 
+from audit.models.insights import CountedLog, CountedWeek, WeeklyCount
 from audit.models.items import (
     Arm,
     Complaint,
@@ -62,6 +63,8 @@ __all__ = [
     "ApiKey",
     "Arm",
     "Complaint",
+    "CountedLog",
+    "CountedWeek",
     "Decision",
     "DecisionKind",
     "Exploration",
@@ -108,4 +111,5 @@ __all__ = [
     "Verdict",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WeeklyCount",
 ]

@@ -187,7 +187,10 @@ class Decision(Forecast):
                 name="a_decision_to_run_has_a_query",
             ),
         ]
-        indexes = [models.Index(fields=["user", "-id"], name="decision_by_user")]
+        indexes = [
+            models.Index(fields=["user", "-id"], name="decision_by_user"),
+            models.Index(fields=["at"], name="decision_by_time"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.text}"
@@ -217,7 +220,10 @@ class Exploration(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["created_by", "-id"], name="exploration_by_user")]
+        indexes = [
+            models.Index(fields=["created_by", "-id"], name="exploration_by_user"),
+            models.Index(fields=["at"], name="exploration_by_time"),
+        ]
 
     def __str__(self) -> str:
         return self.number
@@ -386,6 +392,7 @@ class Judgment(models.Model):
         indexes = [
             models.Index(fields=["item_text", "policy_version"], name="judgment_standing"),
             models.Index(fields=["user", "-id"], name="judgment_by_user"),
+            models.Index(fields=["at"], name="judgment_by_time"),
         ]
 
     def __str__(self) -> str:

@@ -24,6 +24,7 @@ from training import urls as learning_urls
 
 WORK = {"auditor", "admin"}
 EXPORT = {"researcher", "admin"}
+READ = {"auditor", "researcher", "admin"}
 EVERYONE = {"auditor", "admin", "researcher", "stranger"}
 ROLES = ["auditor", "admin", "researcher", "stranger"]
 
@@ -70,6 +71,10 @@ ROUTES: dict[str, tuple[str, set[str]]] = {
     "item": ("get", WORK),
     "reinstate": ("post", WORK),
     "history": ("get", WORK),
+    "insights": ("get", READ),
+    "insights-definitions": ("get", READ),
+    "insights-csv": ("get", READ),
+    "insights-jsonl": ("get", READ),
     "exports": ("get", EXPORT),
     "export-create": ("post", EXPORT),
     "export-state": ("get", EXPORT),
@@ -120,6 +125,10 @@ def addresses(auditor: User) -> dict[str, str]:
         "take-next",
         "pool",
         "history",
+        "insights",
+        "insights-definitions",
+        "insights-csv",
+        "insights-jsonl",
         "exports",
         "export-create",
     ):
