@@ -1,7 +1,9 @@
 """Refit the risk model on what the system logged, check the new version, let it serve or refuse it.
 
 One model over all policies. Training rows: every text with an undisputed standing verdict (weight 1) and random
-unlabelled items as negatives at low weight. While little is judged, the texts of open reports join as positives.
+unlabelled items as negatives at low weight. While little is judged, the texts of open reports join as positives. What
+was judged for the pool of an evaluation is left out: the model scores the candidates of D_pol, and an adapter that was
+trained on those scores would be tested on verdicts that it has learned from.
 
 The check: a tenth of the judged texts, chosen by their digest, is kept out of every model for good, and with them every
 training row that is nearly the same text. A new version serves only if its log loss on them is not worse than that of
@@ -95,7 +97,7 @@ def refit(*, user_id: int | None = None, at: datetime | None = None) -> RiskMode
 def verdicts_since_fit() -> int:
     """How many judgments were recorded after the newest risk model was fitted."""
     newest = RiskModel.objects.order_by("version").last()
-    judgments = Judgment.objects.exclude(verdict="")
+    judgments = Judgment.objects.filter(pool_item=None).exclude(verdict="")
     return judgments.count() if newest is None else judgments.filter(at__gt=newest.fitted).count()
 
 
@@ -145,7 +147,7 @@ def is_held_out(text: str) -> bool:
 def judged_rows() -> Iterator[Row]:
     """Texts with an undisputed standing verdict of toxic or normal; toxic under any policy is toxic."""
     standing = (
-        StandingVerdict.objects.filter(verdict__in=[Verdict.TOXIC, Verdict.NORMAL])
+        StandingVerdict.objects.filter(verdict__in=[Verdict.TOXIC, Verdict.NORMAL], judgment__pool_item=None)
         .exclude(item_text__text="")
         .order_by("item_text_id", "id")
         .values_list("item_text_id", "item_text__text", "verdict", "judgment__at")

@@ -10,7 +10,15 @@ from audit.risk_training import Row, check, is_held_out, is_refit_due, judged_ro
 from extraction import registry, risk
 from extraction.models import RiskModel, RiskPromotion
 from tests.audit.loop import make_indexed
-from tests.factories import make_item, make_item_text, make_judgment, make_policy, make_report, make_user
+from tests.factories import (
+    make_item,
+    make_item_text,
+    make_judgment,
+    make_policy,
+    make_pool_item,
+    make_report,
+    make_user,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine_file")]
 
@@ -215,4 +223,12 @@ def test_verdicts_are_counted_since_the_newest_fit():
     refit()
     assert verdicts_since_fit() == 0
     judged("forged licence", Verdict.TOXIC)
+    assert verdicts_since_fit() == 1
+
+
+def test_verdicts_given_for_an_evaluation_teach_nothing():
+    pooled = make_pool_item("forged diploma from the pool")
+    make_judgment(pool_item=pooled, verdict=Verdict.TOXIC)
+    judged("wooden frame", Verdict.NORMAL)
+    assert [row.text for row in judged_rows()] == ["wooden frame"]
     assert verdicts_since_fit() == 1
