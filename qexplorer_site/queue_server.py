@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -134,3 +135,17 @@ def _flavour(binary: Path) -> str:
     major = re.search(r"v=(\d+)", says)
     name = "valkey" if "valkey" in says.lower() else "redis"
     return f"{name}-{major[1] if major else 'unknown'}"
+
+
+def main(var_dir: Path) -> None:
+    """`python -m qexplorer_site.queue_server FOLDER`: a server for that folder that ends when standard input closes."""
+    server = QueueServer(var_dir)
+    server.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
