@@ -9,10 +9,15 @@ from audit.insights.charts import Chart
 register = template.Library()
 
 
+def _rounded(value: float, places: int = 1) -> str:
+    """In the way of the language; `number_format` alone would cut the figure off."""
+    return number_format(round(value, places), places, use_l10n=True, force_grouping=True)
+
+
 @register.filter
 def percent(share: float) -> str:
-    """`60.9%`, in the way of the language."""
-    return f"{number_format(100 * share, 1, use_l10n=True)}%"
+    """`60.9%`."""
+    return f"{_rounded(100 * share)}%"
 
 
 @register.filter
@@ -26,14 +31,14 @@ def ends(interval: tuple[float, float] | None) -> str:
     """`58.9 to 62.9`, per cent; a dash where there is no interval."""
     if interval is None:
         return "–"
-    low, high = (number_format(100 * end, 1, use_l10n=True) for end in interval)
+    low, high = (_rounded(100 * end) for end in interval)
     return _("%(low)s to %(high)s") % {"low": low, "high": high}
 
 
 @register.filter
 def span(interval: tuple[float, float]) -> str:
     """`5.2 to 6.1`, as they are."""
-    low, high = (number_format(end, 1, use_l10n=True) for end in interval)
+    low, high = (_rounded(end) for end in interval)
     return _("%(low)s to %(high)s") % {"low": low, "high": high}
 
 
@@ -46,7 +51,7 @@ def across(share: float) -> str:
 @register.filter
 def scale(value: float, is_more: bool = False) -> str:
     """`40%` or `+40%` beside a grid line."""
-    words = f"{number_format(100 * value, 0 if round(100 * value, 6).is_integer() else 1, use_l10n=True)}%"
+    words = f"{_rounded(100 * value, 0 if round(100 * value, 6).is_integer() else 1)}%"
     return f"+{words}" if is_more and value else words
 
 

@@ -14,6 +14,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from audit.demo.cast import DEMO_GROUP, LOGINS, PASSWORD
 from audit.demo.load import DemoOptions, load
+from audit.insights.page import Filters, InsightsPage
 from audit.models import (
     Decision,
     Exposure,
@@ -73,6 +74,14 @@ def test_the_index_is_up_to_date_and_scored():
     assert serving is not None
     assert not Item.objects.to_index().exists()
     assert not Item.objects.exclude(risk_version=serving.version).exists()
+
+
+def test_the_weekly_figures_are_counted():
+    page = InsightsPage(Filters())
+    assert len(page.weeks) >= 4
+    assert page.total.model.is_enough
+    assert page.total.human.is_enough
+    assert page.total.detection.added > 0
 
 
 def test_the_logins_are_of_the_demo_group_and_written_for_the_starter():

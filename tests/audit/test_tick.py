@@ -272,7 +272,7 @@ def test_the_night_comes_at_its_hour_once(clock, settings):
     assert "rescore-index" not in waiting("data")
     clock(datetime(2026, 5, 4, 3, 0, tzinfo=UTC))
     jobs.tick()
-    assert {"rescore-index", "verify-index"} <= set(waiting("data"))
+    assert {"rescore-index", "verify-index", "compute-insights"} <= set(waiting("data"))
     assert "suggest-overnight" in waiting("suggest")
     empty_queues()
     clock(datetime(2026, 5, 4, 3, 1, tzinfo=UTC))
