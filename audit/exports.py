@@ -144,6 +144,14 @@ def expire() -> int:
     return len(over)
 
 
+def end_with_texts() -> int:
+    """End every file that holds texts of items; it is deleted after the caller's commit. Returns how many."""
+    streams = [name for name, stream in STREAMS.items() if stream.has_texts]
+    ended = Export.objects.filter(stream__in=streams).exclude(file="").update(expires=timezone.now())
+    transaction.on_commit(expire)
+    return ended
+
+
 def _take(export: Export, rows: int) -> bool:
     """Mark the export as running, with `rows` there already. One whose job died again and again is not begun."""
     before = export.manifest

@@ -12,6 +12,7 @@ A text is the unit: an index entry's id is that of the item text, since verdicts
 """
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -27,6 +28,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from audit.models import Item, ItemText, Outcome, Removal, RemovalKind, Report, ReportStatus
+from audit.services.erasing import erasures
 from extraction.artifacts import fetch_file, store_file
 from extraction.errors import IndexMissing
 from extraction.search import Document, Order, SearchRequest, get_attached, get_engine
@@ -166,9 +168,8 @@ def reported_texts(evaluation_set: EvaluationSet) -> list[ReportedText]:
 class FrozenIndex:
     """Exact search in what was live at the cut-off, newest first, the same for ever.
 
-    The index lies in this machine's cache under the digest of its set and is built there when it is first needed (a
-    text that is erased later stays in it until that folder is deleted). It is the embedded engine, whichever the site
-    uses: both find the same.
+    The index lies in this machine's cache under the digest of its set. It is built there when it is first needed, and
+    anew once a text was erased since. It is the embedded engine, whichever the site uses: both find the same.
     """
 
     def __init__(self, evaluation_set: EvaluationSet) -> None:
@@ -197,8 +198,13 @@ class FrozenIndex:
 
 
 def _place(digest: str) -> Path:
-    folder: Path = settings.VAR_DIR / "cache" / "frozen" / digest
+    """Where the index of a set lies on this machine; one from before the last erasure is deleted."""
+    of_set: Path = settings.VAR_DIR / "cache" / "frozen" / digest
+    folder = of_set / f"after-{erasures().count()}-erasures"
     folder.mkdir(parents=True, exist_ok=True)
+    for other in of_set.iterdir():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
     return folder / "index.sqlite3"
 
 

@@ -51,6 +51,7 @@ from training.running import EXPECTED, is_worker_stopping
 from training.services import cancel_followers, proposes, refuse
 from training.shadow import score_shadow
 from training.watching import Progress, TrainingError, Unwatched
+from training.withdrawing import search_what_is_due, withdraw
 
 logger = logging.getLogger(__name__)
 
@@ -390,6 +391,11 @@ def freeze_job(name: str, cutoff: str, user_id: int = 0) -> None:
         logger.warning("Test set %s was not frozen: %s", name, error)
 
 
+def withdraw_job() -> None:
+    """Withdraw the builds that hold a text which was erased since."""
+    withdraw()
+
+
 # --- the clock ------------------------------------------------------------------------------------------------------
 
 
@@ -403,6 +409,7 @@ def learning_tick() -> None:
     _pick_up_scores()
     schedule.launch_if_due()
     schedule.end_checkpoints()
+    search_what_is_due()
     demo.look_after()
     for evaluation in decide_what_is_due():
         settle(evaluation)

@@ -27,7 +27,7 @@ def find_leaks(adapter: Adapter, evaluation_set: EvaluationSet) -> Leaks:
     unknown += [f"adapter {name}" for name in untold]
     for dataset in datasets:
         try:
-            found[f"dataset {dataset}"] = len(near_to(seeds, enumerate(_learned(dataset))))
+            found[f"dataset {dataset}"] = len(near_to(seeds, enumerate(learned_texts(dataset))))
         except DamagedArtifact:
             unknown.append(f"dataset {dataset}")
     found[f"base {adapter.base}"] = _in_base(adapter.base, seeds)
@@ -54,7 +54,7 @@ def _datasets_of(adapter: Adapter) -> tuple[list[Dataset], list[str]]:
     return list(datasets.values()), untold
 
 
-def _learned(dataset: Dataset) -> Iterator[str]:
+def learned_texts(dataset: Dataset) -> Iterator[str]:
     """Every reported text in the rows of a dataset; a joined sample gives each of its texts."""
     with open_artifact(dataset.digest) as file:
         for line in file:

@@ -74,6 +74,8 @@ class Dataset(models.Model):
     at = models.DateTimeField(default=timezone.now)
     seen = models.DateTimeField(null=True, blank=True, help_text="Last sign of life.")
     finished = models.DateTimeField(null=True, blank=True)
+    searched = models.DateTimeField(null=True, blank=True, help_text="When it was last searched for erased texts.")
+    withdrawn = models.DateTimeField(null=True, blank=True, help_text="It held an erased text; its file is deleted.")
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )

@@ -325,7 +325,9 @@ def _dataset_for(step: Step, *, options: Options, excluded: EvaluationSet | None
     """
     kind = DatasetKind(step.dataset)
     if not proposes(kind):
-        same = Dataset.objects.filter(kind=kind, options=options.as_json(), excluded=excluded, is_dry_run=False)
+        same = Dataset.objects.filter(
+            kind=kind, options=options.as_json(), excluded=excluded, is_dry_run=False, withdrawn=None
+        )
         found = same.exclude(state__in=[JobState.FAILED, JobState.CANCELLED, JobState.DRAFT]).first()
         if found is not None:
             return found

@@ -263,7 +263,7 @@ def dataset_file(request: RoleRequest, name: str) -> HttpResponse:
     """The rows as JSONL. They hold texts as people wrote them, so it takes the right to export without masks."""
     if not request.user.has_perm("audit.export_unmasked"):
         raise PermissionDenied
-    dataset = get_object_or_404(Dataset, name=name, state=JobState.DONE)
+    dataset = get_object_or_404(Dataset, name=name, state=JobState.DONE, withdrawn=None)
     try:
         file = open_artifact(dataset.digest)
     except DamagedArtifact as error:

@@ -137,6 +137,9 @@ def _lock_items(keys: Iterable[Key]) -> dict[Key, Item]:
 
 
 def _differs(item: Item, row: ItemRow, forms: Mapping[Key, TextForm]) -> bool:
+    """An erased item takes nothing in any more, whatever the platform still sends."""
+    if item.text is not None and not item.text.text and item.state == ItemState.GONE:
+        return False
     same_text = item.text is not None and item.text.text_hash == forms[row.key].text_hash
     return not same_text or (item.author_key, item.url, item.created) != (row.author_key, row.url, row.created)
 

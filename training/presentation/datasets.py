@@ -69,7 +69,7 @@ class DatasetRow:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The previewed rows; none where the file is not in the storage any more."""
-        if self.dataset.state != JobState.DONE or not self.dataset.preview:
+        if self.dataset.state != JobState.DONE or self.dataset.withdrawn or not self.dataset.preview:
             return []
         wanted = set(self.dataset.preview)
         try:
