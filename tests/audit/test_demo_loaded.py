@@ -79,9 +79,9 @@ def test_the_index_is_up_to_date_and_scored():
 def test_the_weekly_figures_are_counted():
     page = InsightsPage(Filters())
     assert len(page.weeks) >= 4
-    assert page.total.model.is_enough
-    assert page.total.human.is_enough
-    assert page.total.detection.added > 0
+    assert page.total.model.whole
+    assert page.total.human.whole
+    assert page.total.precision.is_enough
 
 
 def test_the_logins_are_of_the_demo_group_and_written_for_the_starter():
