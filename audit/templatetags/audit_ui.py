@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from audit.figures import share_of
 from audit.forecasts import FIRST, ForecastFigures
@@ -47,7 +47,7 @@ def short_time(moment: datetime | None) -> SafeString | str:
     if moment is None:
         return ""
     local = timezone.localtime(moment)
-    words = format_date(local, "H:i" if local.date() == timezone.localdate() else "j M Y, H:i")
+    words = format_date(local, "H:i" if local.date() == timezone.localdate() else pgettext("date format", "j M Y, H:i"))
     return format_html('<time datetime="{}">{}</time>', local.isoformat(timespec="seconds"), words)
 
 
@@ -58,7 +58,9 @@ def full_time(moment: datetime | None) -> SafeString | str:
         return ""
     local = timezone.localtime(moment)
     return format_html(
-        '<time datetime="{}">{}</time>', local.isoformat(timespec="seconds"), format_date(local, "j M Y, H:i")
+        '<time datetime="{}">{}</time>',
+        local.isoformat(timespec="seconds"),
+        format_date(local, pgettext("date format", "j M Y, H:i")),
     )
 
 

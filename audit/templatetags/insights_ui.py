@@ -1,8 +1,12 @@
 """Figures of the page Insights as people read them: `60.9%`, `+57.9%`, `58.9 to 62.9`."""
 
+from datetime import date
+
 from django import template
+from django.template.defaultfilters import date as format_date
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from audit.insights.charts import Chart
 
@@ -40,6 +44,18 @@ def span(interval: tuple[float, float]) -> str:
     """`5.2 to 6.1`, as they are."""
     low, high = (_rounded(end) for end in interval)
     return _("%(low)s to %(high)s") % {"low": low, "high": high}
+
+
+@register.filter
+def day(when: date) -> str:
+    """`12 Mar 2026`, in the way of the language."""
+    return format_date(when, pgettext("date format", "j M Y"))
+
+
+@register.filter
+def day_of_year(when: date) -> str:
+    """`12 Mar`, in the way of the language."""
+    return format_date(when, pgettext("date format", "j M"))
 
 
 @register.filter

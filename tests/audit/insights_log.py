@@ -1,8 +1,11 @@
 """A small log of past weeks for the tests of the weekly figures."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 from django.contrib.auth.models import User
+from django.http import HttpResponse
 
 from audit.models import Decision, Exploration, Item, Judgment, Policy, QueryRun, Report, ReportEventKind, WeeklyCount
 from tests.factories import (
@@ -86,6 +89,12 @@ def stored(week: datetime | None = None) -> dict[str, float]:
     for measure, value in rows.values_list("measure", "value"):
         sums[measure] = sums.get(measure, 0) + value
     return sums
+
+
+def english_in(response: HttpResponse) -> set[str]:
+    """The English words of a page that a reader sees, beside abbreviations."""
+    main = "<main" + response.content.decode().split("<main", 1)[1].split("</main>")[0]
+    return set(re.findall(r"[A-Za-z]{4,}", re.sub(r"<[^>]*>", " ", unescape(main))))
 
 
 def all_rows() -> list[tuple[object, ...]]:

@@ -3,6 +3,8 @@
 import pytest
 from django.urls import reverse
 
+from tests.audit.insights_log import english_in
+
 pytestmark = pytest.mark.django_db
 
 
@@ -32,3 +34,13 @@ def test_who_reads_it_finds_it_in_the_menu(role, request, login):
 
 def test_a_stranger_does_not(stranger, login):
     assert login(stranger).get(reverse("audit:insights")).status_code == 403
+
+
+def test_in_chinese_nothing_stays_english(researcher, login):
+    client = login(researcher)
+    client.defaults["HTTP_ACCEPT_LANGUAGE"] = "zh-hans"
+    assert "还没有统计" in read(client)
+    assert english_in(client.get(reverse("audit:insights-definitions"))) == {
+        *("accepted", "edited", "rejected", "mixed", "none", "alpha"),
+        *("Wilson", "Krippendorff"),
+    }

@@ -13,7 +13,7 @@ from django.urls import reverse
 from audit.insights.page import Filters, InsightsPage
 from audit.insights.rollup import roll_up
 from audit.models import CountedWeek, WeeklyCount
-from tests.audit.insights_log import MONDAY, NOW, WEEK, accepted, confirmed, explored, items, judge, own
+from tests.audit.insights_log import MONDAY, NOW, WEEK, accepted, confirmed, english_in, explored, items, judge, own
 from tests.factories import make_policy, make_user
 
 pytestmark = pytest.mark.django_db
@@ -131,6 +131,12 @@ def test_no_script_and_no_inline_style_is_needed(client):
     assert "<script" not in body
     assert "style=" not in body
     assert "unsafe" not in response["Content-Security-Policy"]
+
+
+def test_in_chinese_only_names_stay_english(client):
+    response = client.get(reverse("audit:insights"), headers={"Accept-Language": "zh-hans"})
+    assert english_in(response) == {"JSONL", "Forged", "documents", "Fake", "jobs"}
+    assert "2026年5月4日" in response.content.decode()
 
 
 # --- filters --------------------------------------------------------------------------------------------------------
