@@ -2,7 +2,7 @@
 
 import hmac
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from django.conf import settings
@@ -30,16 +30,18 @@ class Pseudonyms:
 
     @cached_property
     def key_id(self) -> str:
-        return self._digest("key id")[:6]
+        return _digest(self.secret, "key id")[:6]
 
     def of(self, kind: str, *identity: object) -> str:
         """The name of the person (or of the platform's own id) that `identity` is, among others of its kind."""
-        return f"{kind}-{self.key_id}-{self._digest(kind, *identity)[:16]}"
+        return f"{kind}-{self.key_id}-{_digest(self.secret, kind, *identity)[:16]}"
 
-    def _digest(self, *parts: object) -> str:
-        # Each part carries its length, so that no two lists of parts give one message.
-        message = "".join(f"{len(str(part))}:{part}" for part in parts)
-        return hmac.new(self.secret.encode(), message.encode(), sha256).hexdigest()
+
+@lru_cache(maxsize=8192)  # the same people come row after row
+def _digest(secret: str, *parts: object) -> str:
+    # Each part carries its length, so that no two lists of parts give one message.
+    message = "".join(f"{len(str(part))}:{part}" for part in parts)
+    return hmac.new(secret.encode(), message.encode(), sha256).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 from django.db import connection, connections, transaction
 from django.db.models import Model, Q, QuerySet
 
-from audit.logs.columns import Column, Row
+from audit.logs.columns import Column, Row, Value
 from audit.logs.privacy import Privacy
 from audit.models import ExportFormat
 
@@ -97,9 +97,9 @@ class Stream:
         `after` is the cursor of the last chunk that the caller has; nothing above the key `upto` is read.
         """
         paths = list(dict.fromkeys(path for column in self.columns for path in column.paths))
-        places = [tuple(paths.index(path) for path in column.paths) for column in self.columns]
+        readers = [(column.name, column.read, [paths.index(path) for path in column.paths]) for column in self.columns]
         for found in self.pages(paths, window, after=after[0], upto=upto, size=size):
-            rows = [self._row(values, places, privacy) for _key, *values in found]
+            rows = [_row(values, readers, privacy) for _key, *values in found]
             for fill in self.fills:
                 fill(rows, privacy)
             yield Chunk(rows, (found[-1][0], 0))
@@ -127,11 +127,13 @@ class Stream:
             query = query.filter(**{f"{self.time}__lt": window.until})
         return query
 
-    def _row(self, values: list[Any], places: list[tuple[int, ...]], privacy: Privacy) -> Row:
-        return {
-            column.name: column.read(privacy, *[values[place] for place in its_places]) if its_places else None
-            for column, its_places in zip(self.columns, places, strict=True)
-        }
+
+def _row(values: list[Any], readers: list[tuple[str, Callable[..., Value], list[int]]], privacy: Privacy) -> Row:
+    """One row from the values of its paths; columns without a path are left to the fill steps."""
+    return {
+        name: None if not places else read(privacy, *[values[place] for place in places])
+        for name, read, places in readers
+    }
 
 
 @contextmanager

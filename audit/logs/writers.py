@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audit.logs.columns import Column, ColumnType, Row, Value
 from audit.logs.reading import Stream
@@ -56,7 +56,8 @@ def encoded(kind: ExportFormat, stream: Stream, rows: Sequence[Row]) -> bytes:
     if kind == ExportFormat.JSONL:
         return "".join(_json(row) + "\n" for row in rows).encode()
     if kind == ExportFormat.CSV:
-        return _csv_lines([[_cell(value) for value in row.values()] for row in rows])
+        cells = _Cells()
+        return _csv_lines([[cells.of(value) for value in row.values()] for row in rows])
     if kind == ExportFormat.TREC:
         return "".join(" ".join(map(str, row.values())) + "\n" for row in rows).encode()
     if kind == ExportFormat.MARKDOWN:
@@ -84,25 +85,35 @@ def _csv_lines(rows: Sequence[Sequence[str | int | float]]) -> bytes:
     return lines.getvalue().encode()
 
 
-def _cell(value: Value) -> str | int | float:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return value
-    if isinstance(value, datetime):
-        return stamp(value)
-    return neutral_cell(value) if isinstance(value, str) else _json(value)
+class _Cells:
+    """Cells of one piece. Rows of one run share their lists, so each list is written as JSON once."""
 
+    def __init__(self) -> None:
+        self._lists: dict[int, str] = {}
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=stamp)
+    def of(self, value: Value) -> str | int | float:
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return neutral_cell(value)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int | float):
+            return value
+        if isinstance(value, datetime):
+            return stamp(value)
+        # The rows hold every list for as long as this lives: no two share an id.
+        if id(value) not in self._lists:
+            self._lists[id(value)] = _json(value)
+        return self._lists[id(value)]
 
 
 def stamp(moment: datetime) -> str:
     """A time as it stands in JSON and CSV: UTC, always with six places, so that texts sort as times do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=stamp).encode
 
 
 def _section(stream: Stream, row: Row) -> str:
