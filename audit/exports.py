@@ -139,15 +139,24 @@ def expire() -> int:
     for export in over:
         name = export.file.name or ""
         Export.objects.filter(pk=export.pk).update(file="")
-        if not Export.objects.filter(file=name).exists():
-            default_storage.delete(name)
+        _delete_unless_offered(name)
     return len(over)
 
 
+def _delete_unless_offered(name: str) -> None:
+    if not Export.objects.filter(file=name).exists():
+        default_storage.delete(name)
+
+
 def end_with_texts() -> int:
-    """End every file that holds texts of items; it is deleted after the caller's commit. Returns how many."""
+    """End every file that holds texts of items; it is deleted after the caller's commit. Returns how many.
+
+    One that is being made is not kept when it is done.
+    """
     streams = [name for name, stream in STREAMS.items() if stream.has_texts]
-    ended = Export.objects.filter(stream__in=streams).exclude(file="").update(expires=timezone.now())
+    exports = Export.objects.filter(stream__in=streams)
+    exports.filter(state=JobState.RUNNING).update(state=JobState.FAILED, error="A text was erased meanwhile.")
+    ended = exports.exclude(file="").update(expires=timezone.now())
     transaction.on_commit(expire)
     return ended
 
@@ -196,8 +205,9 @@ def _store(path: Path, digest: str) -> str:
 
 
 def _finish(export: Export, manifest: Manifest, name: str) -> None:
+    """Offer the file, unless the export was ended while it was made."""
     now = timezone.now()
-    Export.objects.filter(pk=export.pk, state=JobState.RUNNING).update(
+    is_offered = Export.objects.filter(pk=export.pk, state=JobState.RUNNING).update(
         state=JobState.DONE,
         error="",
         rows=manifest.rows,
@@ -208,6 +218,8 @@ def _finish(export: Export, manifest: Manifest, name: str) -> None:
         finished=now,
         expires=now + timedelta(days=settings.EXPORT_DAYS),
     )
+    if not is_offered:
+        _delete_unless_offered(name)
     _clean(export.pk)
 
 

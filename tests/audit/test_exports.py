@@ -7,9 +7,11 @@ from django.core.files.storage import default_storage
 from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
+from rq.timeouts import JobTimeoutException
 
 from audit import exports
 from audit.exports import expire, request_export, run_export
+from audit.logs.reading import aside
 from audit.models import Export, ExportFormat, JobState
 from audit.services import AlreadyRecorded, Invalid
 from tests import factories as make
@@ -120,10 +122,56 @@ def test_job_whose_worker_died_is_begun_again(researcher):
     assert run(export).state == JobState.DONE
 
 
-def test_job_that_dies_again_and_again_fails(researcher):
+def test_job_that_dies_again_and_again_without_a_row_more_fails(researcher):
     export = ask(researcher)
     Export.objects.filter(pk=export.pk).update(state=JobState.RUNNING, manifest={"attempts": 3})
     assert run(export).state == JobState.FAILED
+
+
+def test_job_that_dies_again_and_again_but_gets_further_goes_on(researcher, monkeypatch):
+    export = ask(researcher)
+    monkeypatch.setattr(exports, "written_rows", lambda _request, _path: 50_000)
+    Export.objects.filter(pk=export.pk).update(state=JobState.RUNNING, manifest={"attempts": 3, "rows": 0})
+    assert run(export).state == JobState.DONE
+
+
+def test_job_whose_time_is_over_is_left_for_the_next_tick(researcher, monkeypatch):
+    def time_is_over(*args, **kwargs):
+        raise JobTimeoutException
+
+    with monkeypatch.context() as patch, pytest.raises(JobTimeoutException):
+        patch.setattr(exports, "write_file", time_is_over)
+        run_export(ask(researcher).pk)
+    export = Export.objects.get()
+    assert export.state == JobState.RUNNING
+    assert run(export).state == JobState.DONE
+
+
+@pytest.mark.django_db(transaction=True)
+def test_row_tells_how_many_rows_are_written(researcher, monkeypatch):
+    monkeypatch.setattr(exports, "TOLD_EVERY_S", 0)
+    told = []
+    write = exports.write_file
+
+    def listen(request, path, *, progress):
+        with aside(lambda: told.append(Export.objects.get().rows)) as look:  # this thread sees one moment only
+
+            def heard(rows):
+                progress(rows)
+                look()
+
+            return write(request, path, progress=heard)
+
+    monkeypatch.setattr(exports, "write_file", listen)
+    make.make_exposure()
+    run(ask(researcher))
+    assert told == [1]
+
+
+def test_running_export_shows_how_far_it_is(login, researcher):
+    export = ask(researcher)
+    Export.objects.filter(pk=export.pk).update(state=JobState.RUNNING, rows=120_000)
+    assert "120,000 rows so far" in login(researcher).get(PAGE).content.decode()
 
 
 def test_failure_is_kept_on_the_row_and_raised(researcher, monkeypatch, tmp_path):
@@ -167,6 +215,20 @@ def test_file_that_another_export_still_offers_stays(made, researcher):
     assert default_storage.exists(again.file.name)
 
 
+def test_file_with_texts_that_is_made_during_an_erasure_is_not_kept(researcher, monkeypatch, tmp_path):
+    write = exports.write_file
+
+    def erase_meanwhile(request, path, **kwargs):
+        manifest = write(request, path, **kwargs)
+        exports.end_with_texts()
+        return manifest
+
+    monkeypatch.setattr(exports, "write_file", erase_meanwhile)
+    export = run(ask(researcher, stream="sft_rows", format=ExportFormat.JSONL))
+    assert (export.state, export.file.name) == (JobState.FAILED, "")
+    assert not [path for path in (tmp_path / "media").rglob("*") if path.is_file()]
+
+
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +248,11 @@ def test_days_of_the_page_are_the_sites(login, researcher):
     assert export.until == datetime(2026, 3, 12, 16, tzinfo=UTC)
 
 
+def test_log_of_one_form_comes_in_that_one(login, researcher):
+    post(login(researcher), stream="trec_run", format="csv")
+    assert Export.objects.get().format == ExportFormat.TREC
+
+
 def test_double_click_is_one_export(login, researcher):
     client, key = login(researcher), make.make_key()
     assert [post(client, key=key).status_code for _click in range(2)] == [303, 303]
@@ -197,6 +264,7 @@ def test_double_click_is_one_export(login, researcher):
     [
         {"stream": "nonsense"},
         {"format": "xlsx"},
+        {"format": "trec"},
         {"first": "yesterday"},
         {"first": "2026-03-12", "last": "2026-03-01"},
         {"key": ""},
