@@ -283,6 +283,13 @@ def test_masks_are_offered_only_to_those_with_the_right(login, researcher, admin
     assert b'name="is_unmasked"' in login(admin).get(PAGE).content
 
 
+def test_page_speaks_chinese(login, researcher, made):
+    page = login(researcher).get(PAGE, headers={"Accept-Language": "zh-hans"}).content.decode()
+    for words in ["申请导出", "供 TREC 工具使用", "sft_rows（含文本）", "全部日志", "已完成", "文件可下载 7 天", "1 行，"]:
+        assert words in page
+    assert "the whole log" not in page
+
+
 def test_list_offers_the_file_its_digest_and_its_rows(login, researcher, made):
     page = login(researcher).get(PAGE).content.decode()
     assert reverse("audit:export-file", args=[made.public_id]) in page
