@@ -65,8 +65,10 @@ class Faults(Workers):
         """Called when the first training waits in its queue."""
         if Fault.WORKER not in self._wanted:
             return
-        run = Run.objects.get(state=RunState.QUEUED)
-        with worker("manage.py", "rqworker", "train", "--worker-class", "qexplorer_site.worker.Worker") as process:
+        run = Run.objects.filter(state=RunState.QUEUED).first()
+        if run is None:  # its dataset could not be built
+            return
+        with worker("django", "rqworker", "train", "--worker-class", "qexplorer_site.worker.Worker") as process:
             _wait_until(lambda: Run.objects.filter(pk=run.pk, step__gte=1).exists(), "A training made no step.")
             kill(process)
         run.refresh_from_db()
@@ -82,7 +84,7 @@ class Faults(Workers):
         job_id = f"exploration-{exploration.pk}"
         Exploration.objects.filter(pk=exploration.pk).update(job_id=job_id)
         enqueue("explore", "audit.jobs.run_exploration", exploration.pk, job_id=job_id)
-        with worker("-m", MORTAL, "1") as process:
+        with worker(MORTAL, "1") as process:
             process.wait(LONGEST_S)
         done = QueryRun.objects.filter(exploration_query__exploration=exploration).count()
         exploration.refresh_from_db()

@@ -66,8 +66,9 @@ def open_world(suite: Suite, shared: Path) -> World:
     """
     place = shared / "own_queries.json"
     if not place.exists():
-        found = logged_queries(Bench(suite, shared).training)
-        place.write_text(json.dumps(found, ensure_ascii=False))
+        beside = place.with_suffix(".new")
+        beside.write_text(json.dumps(logged_queries(Bench(suite, shared).training), ensure_ascii=False))
+        beside.replace(place)
     return World(suite, json.loads(place.read_text()))
 
 

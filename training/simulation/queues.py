@@ -48,12 +48,13 @@ def empty() -> None:
 
 @contextmanager
 def worker(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program on this site, `python ARGUMENT…`, in a process group of its own; what is left of it is killed."""
-    process = subprocess.Popen([sys.executable, *arguments], start_new_session=True)  # noqa: S603 - our own programs
-    try:
-        yield process
-    finally:
-        kill(process)
+    """A program on this site, `python -m ARGUMENT…`, in a process group of its own; what is left of it is killed."""
+    command = [sys.executable, "-m", "training.tied", "0", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:  # noqa: S603 - our own
+        try:
+            yield process
+        finally:
+            kill(process)
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:

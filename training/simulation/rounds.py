@@ -13,7 +13,6 @@ from audit import generating, outbox
 from audit.models import SuggesterName, SuggesterSwitch
 from audit.suggesting import suggest
 from extraction.models import Adapter
-from extraction.registry import adapters_at_work
 from training.benchmark.suites import LabelledReport
 from training.simulation import figures, learning
 from training.simulation.auditor import Auditor, Worked
@@ -105,8 +104,7 @@ def _work(world: World, plan: Plan, days: Sequence[Day], auditor: Auditor, say: 
         for place, report in enumerate(day.reports):
             auditor.now = max(auditor.now, day.begins + WORKDAY * place / len(day.reports))
             opened = arrive(world, report, auditor.now)
-            while generating.unread(adapters_at_work(), 1):
-                generating.generate_ahead()
+            generating.generate_ahead()
             suggest(opened, at=auditor.now)
             opened.refresh_from_db()
             worked.append(auditor.work(opened, left // (len(day.reports) - place)))
@@ -146,6 +144,7 @@ def _measure(turn: Turn, world: World, shared: Path, learned: Row) -> Row:
     name = learned["adapter"].get("adapter")
     if name:
         measured["adapter"] = untouched.of_adapter(Adapter.objects.get(name=name))
+    untouched.close()
     return measured
 
 

@@ -11,14 +11,16 @@ A step works in a copy of the folder before it. When it is done its folder gets 
 move: whatever is there under its name is finished. Of an arm's rounds only the newest keeps its site.
 """
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,18 @@ class Simulation:
 
     def rows(self) -> Iterator[Row]:
         """The warm-up of each seed, then the rounds arm by arm, each as soon as it is there. Raises SimulationError."""
+        self._check()
+        with _only_one(self._place):
+            yield from self._steps()
+
+    def _check(self) -> None:
+        """Before hours of work: are there enough reports?"""
         suite = load_suite(self.suite)
         for seed in self.seeds:
-            stream_of(suite, seed, self.plan.stream)  # before hours of work
-        self._place.joinpath("shared").mkdir(parents=True, exist_ok=True)
+            stream_of(suite, seed, self.plan.stream)
+
+    def _steps(self) -> Iterator[Row]:
+        self._place.joinpath("shared").mkdir(exist_ok=True)
         self._step(self._place / "ground", None, {})
         for seed in self.seeds:
             start = self._place / f"seed-{seed}" / "warm-up"
@@ -67,7 +77,7 @@ class Simulation:
                         _keep_row_alone(before)
                     before = here
 
-    @property
+    @cached_property
     def _place(self) -> Path:
         name = f"{self.suite.resolve().name}-{self.plan.digest(self.suite)}"
         return self.work.resolve() / ("-".join([name, *sorted(self.faults)]))
@@ -94,6 +104,18 @@ class Simulation:
         self.say(f"{here.relative_to(self.work.resolve())}: {line}")
 
 
+@contextmanager
+def _only_one(place: Path) -> Iterator[None]:
+    """Of two in one folder, the second would take the sites from under the first. Raises SimulationError."""
+    place.mkdir(parents=True, exist_ok=True)
+    with place.joinpath("lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SimulationError(f"Another simulation works in {place}.") from error
+        yield
+
+
 def _run_child(task: Task, site: Path, told: Say) -> None:
     """Run one step to its end. It ends with this process, however that ends. Raises SimulationError."""
     path, log = site / "task.json", site / "step.log"
@@ -107,6 +129,7 @@ def _run_child(task: Task, site: Path, told: Say) -> None:
             stdout=subprocess.PIPE,
             stderr=errors,
             env=_environment(site),
+            cwd=settings.BASE_DIR,
             start_new_session=True,
             text=True,
         ) as child,
