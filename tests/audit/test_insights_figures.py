@@ -1,5 +1,7 @@
 """Rates of counts and their intervals, and where their lines go in a chart."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -173,3 +175,10 @@ def test_an_increment_of_nothing_can_be_drawn():
 def test_every_count_has_its_part_and_its_sentence():
     assert set(PART_OF) == {count.value for count in Count}
     assert all(sentence.endswith(".") for counts in COUNTS.values() for sentence in counts.values())
+
+
+def test_the_documentation_lists_every_count():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "insights.md").read_text(encoding="utf-8")
+    for part, counts in COUNTS.items():
+        for count, about in counts.items():
+            assert f"| {part.value} | `{count.value}` | {about} |" in text, count
