@@ -42,6 +42,8 @@ class Command(BaseCommand):
         parser.add_argument("--reviews-a-day", type=_positive, default=Plan.reviews_a_day)
         parser.add_argument("--warm-up", type=_positive, default=Plan.warm_up, help="Reports before the first round.")
         parser.add_argument("--error", type=float, default=Plan.error, help="Share of wrong verdicts.")
+        parser.add_argument("--tests", type=_positive, default=Plan.tests, help="Test reports for U@5, at most.")
+        parser.add_argument("--frozen", type=_positive, default=Plan.frozen, help="Reports of the gate, at most.")
         parser.add_argument("--profile", default=Plan.profile, choices=list(PROFILES), help="Size of the base model.")
         parser.add_argument("--recipe", default=Plan.recipe, help="Of the trainings.")
         parser.add_argument("--work", type=Path, metavar="DIR", help="Keep the sites there, to go on or to look at.")
@@ -78,6 +80,8 @@ class Command(BaseCommand):
             error=options["error"],
             profile=options["profile"],
             recipe=options["recipe"],
+            tests=options["tests"],
+            frozen=options["frozen"],
         )
         return Simulation(
             suite=suite,
