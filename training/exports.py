@@ -7,6 +7,7 @@ is masked part by part, and prompt and answers are made anew from what is left, 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,7 @@ from audit.models import ExportFormat, JobState
 from extraction.artifacts import open_artifact
 from extraction.models import Adapter
 from extraction.prompts import Prompt, answer, get_prompt, messages
+from extraction.text import get_analysis
 from training.datasets import Options
 from training.models import Dataset, DatasetKind, Evaluation
 
@@ -30,13 +32,13 @@ LINES = 500
 
 @dataclass(frozen=True)
 class _Masked:
-    """One line of a build as it may leave: `said` makes an answer of queries, `shown` the queries that may be seen."""
+    """One line of a build as it may leave: `shown` are queries as they may be seen, `said` the answer made of them."""
 
     line: Mapping[str, Any]
     prompt: Prompt
     privacy: Privacy
 
-    @property
+    @cached_property
     def content(self) -> str:
         """Its texts one by one, so that a mark between two of them hides no contact data and makes none."""
         parts, at = [], 0
@@ -46,7 +48,12 @@ class _Masked:
         return self.prompt.separator.join(parts)
 
     def shown(self, queries: Sequence[str]) -> list[str]:
-        return [self.privacy.text(query) or "" for query in queries]
+        return [self._as_in_content(self.privacy.text(query) or "") for query in queries]
+
+    def _as_in_content(self, query: str) -> str:
+        """A text that was masked is written as the normaliser reads it; then a query of it has to be so too."""
+        normalised = get_analysis().normalise(query)
+        return normalised if query not in self.content and normalised in self.content else query
 
     def said(self, queries: Sequence[str]) -> list[dict[str, str]]:
         return [{"role": "assistant", "content": answer(self.shown(queries), self.prompt)}]
@@ -94,8 +101,7 @@ def _lines(digest: str, skip: int, size: int) -> Iterator[tuple[int, list[bytes]
 
 
 def _common(masked: _Masked) -> Row:
-    content = masked.content
-    line = masked.line
+    line, content = masked.line, masked.content
     return {
         "sample": line["id"],
         "policy": line["policy"],

@@ -91,6 +91,16 @@ def test_contact_data_is_masked_in_text_prompt_and_answers(built, kind):
     assert "毕业证书" in exported
 
 
+def test_query_stands_in_its_masked_text_as_it_stood_in_the_text(log, tmp_path):
+    report = confirmed("ＣＣ证书加vx12345，看样", policy=make.make_policy("papers"))
+    own(report, "ＣＣ证书")
+    result = build(DatasetKind.SFT, SMALL, out=tmp_path / "sft.jsonl")
+    make.make_dataset(digest=store_file(result.path), options=SMALL.as_json())
+    row = rows("sft_rows")[-1]
+    assert row["queries"][0] in row["content"]
+    assert rows("sft_rows", BARE)[-1]["queries"] == ["ＣＣ证书"]
+
+
 def test_scores_of_preferences_stand_beside_their_counts(built):
     built(DatasetKind.COMP)
     (row,) = rows("preference_rows")
