@@ -133,14 +133,25 @@ def run_export(export_id: int) -> None:
 
 
 def expire() -> int:
-    """Delete the files whose days are over; the row stays, as the log of who took what. Returns how many ended."""
+    """Delete the files whose days are over; the row stays, as the log of who took what. Returns how many ended.
+
+    What a job that died has left goes too, once its export is not to be made any more.
+    """
     now = timezone.now()
     over = list(Export.objects.filter(expires__lte=now).exclude(file=""))
     for export in over:
         name = export.file.name or ""
         Export.objects.filter(pk=export.pk).update(file="")
         _delete_unless_offered(name)
+    _clean_over()
     return len(over)
+
+
+def _clean_over() -> None:
+    folders = {path.name: path for path in _folder(0).parent.glob("[0-9]*")}
+    active = Export.objects.filter(pk__in=folders, state__in=[JobState.QUEUED, JobState.RUNNING])
+    for name in folders.keys() - {str(pk) for pk in active.values_list("pk", flat=True)}:
+        shutil.rmtree(folders[name], ignore_errors=True)
 
 
 def _delete_unless_offered(name: str) -> None:
@@ -151,7 +162,7 @@ def _delete_unless_offered(name: str) -> None:
 def end_with_texts() -> int:
     """End every file that holds texts of items; it is deleted after the caller's commit. Returns how many.
 
-    One that is being made is not kept when it is done.
+    One that is being made ends too, with what is written of it.
     """
     streams = [name for name, stream in STREAMS.items() if stream.has_texts]
     exports = Export.objects.filter(stream__in=streams)

@@ -177,7 +177,10 @@ def _left(request: FileRequest, path: Path) -> _Draft | None:
     note = _note(pieces)
     if not note.exists():
         return None
-    draft = _Draft(**json.loads(note.read_text(encoding="utf-8")))
+    try:
+        draft = _Draft(**json.loads(note.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # of another version of the program
+        return None
     if draft.request != request.described():
         return None
     if not pieces.exists():

@@ -229,6 +229,17 @@ def test_file_with_texts_that_is_made_during_an_erasure_is_not_kept(researcher, 
     assert not [path for path in (tmp_path / "media").rglob("*") if path.is_file()]
 
 
+def test_parts_of_an_export_that_is_over_are_removed(researcher, tmp_path):
+    over, active = ask(researcher), ask(researcher)
+    for export in (over, active):
+        folder = tmp_path / "var" / "exports" / str(export.pk)
+        folder.mkdir(parents=True)
+        (folder / "sft_rows.v1.jsonl.part").write_text("a text")
+    Export.objects.filter(pk=over.pk).update(state=JobState.FAILED)
+    expire()
+    assert [path.name for path in (tmp_path / "var" / "exports").iterdir()] == [str(active.pk)]
+
+
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
@@ -285,7 +296,15 @@ def test_masks_are_offered_only_to_those_with_the_right(login, researcher, admin
 
 def test_page_speaks_chinese(login, researcher, made):
     page = login(researcher).get(PAGE, headers={"Accept-Language": "zh-hans"}).content.decode()
-    for words in ["申请导出", "供 TREC 工具使用", "sft_rows（含文本）", "全部日志", "已完成", "文件可下载 7 天", "1 行，"]:
+    for words in [
+        "申请导出",
+        "供 TREC 工具使用",
+        "sft_rows（含文本）",
+        "全部日志",
+        "已完成",
+        "文件可下载 7 天",
+        "1 行，",
+    ]:
         assert words in page
     assert "the whole log" not in page
 

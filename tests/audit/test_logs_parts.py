@@ -134,6 +134,13 @@ def test_part_of_another_request_is_begun_anew(exposures, tmp_path, other):
     assert (manifest.request, len(manifest.parts)) == (asked.described(), 1)
 
 
+def test_note_of_another_version_of_the_program_is_not_understood(exposures, tmp_path):
+    left(tmp_path / "flat")
+    note = tmp_path / "flat.part.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"new": 1}))
+    assert len(write_file(request(), tmp_path / "flat").parts) == 1
+
+
 def test_nothing_but_the_file_and_its_manifest_is_left(exposures, tmp_path):
     left(tmp_path / "flat")
     write_file(request(), tmp_path / "flat")
