@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from audit.logs import STREAMS
 from audit.management.commands import export_logs
-from audit.models import Export
+from audit.models import Export, JobState
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -145,6 +145,27 @@ def test_masks_come_off_for_a_person_with_the_right_and_a_reason_and_that_is_kep
         1,
         "runs",
     )
+
+
+def test_page_tells_that_a_command_took_the_masks_off(tmp_path, login, admin):
+    export(tmp_path, stream="runs", unmasked=True, reason="a court asks", user=admin.username)
+    page = login(admin).get("/exports/").content.decode()
+    assert "a court asks" in page
+    assert "Written by a command" in page
+    assert "days of this file" not in page
+
+
+def test_masks_that_come_off_are_kept_though_the_command_does_not_end(tmp_path, admin, monkeypatch):
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    options = {"stream": "runs", "unmasked": True, "reason": "a court asks", "user": admin.username}
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(export_logs, "write_file", die)
+        export(tmp_path, **options)
+    assert (Export.objects.get().reason, Export.objects.get().state) == ("a court asks", JobState.FAILED)
+    export(tmp_path, **options)
+    assert Export.objects.get().state == JobState.DONE
 
 
 @pytest.mark.parametrize("reason", ["", "  "])
