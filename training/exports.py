@@ -63,6 +63,7 @@ class _Masked:
 class RowStream(Stream):
     """Every line of the finished builds of some kinds. The window counts by when a build was finished."""
 
+    kinds: Sequence[DatasetKind] = field(kw_only=True)
     read: Callable[[_Masked], Row] = field(kw_only=True)
 
     def chunks(
@@ -176,6 +177,7 @@ def _row_stream(
         only=Q(state=JobState.DONE, kind__in=kinds, withdrawn=None),
         part=Part.LEARNING,
         has_texts=True,
+        kinds=kinds,
         read=read,
     )
 
@@ -212,6 +214,12 @@ RANKED_ROWS = _row_stream(
     ),
     _ranked,
 )
+
+
+def rows_stream(dataset: Dataset) -> RowStream:
+    """Where the rows of a build are."""
+    return next(stream for stream in (SFT_ROWS, PREFERENCE_ROWS, RANKED_ROWS) if dataset.kind in stream.kinds)
+
 
 # --- cards and figures ----------------------------------------------------------------------------------------------
 

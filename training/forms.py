@@ -71,6 +71,14 @@ class DecisionForm(RecordingForm):
     share = forms.FloatField(min_value=0.01, max_value=1, required=False)
 
 
+class TakeForm(RecordingForm):
+    """Why somebody takes texts as people wrote them."""
+
+    reason = CleanTextField(
+        max_length=1000, error_messages={"required": _("Say why the masks are taken off. The reason is kept.")}
+    )
+
+
 class RollbackForm(RecordingForm):
     seen = forms.ModelChoiceField(Adapter.objects.all(), to_field_name="name", required=False)
     reason = CleanTextField(required=False, max_length=2000)

@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from audit.exports import log_handed_over
 from audit.forms import RecordingForm
 from audit.models import JobState
 from audit.services.errors import AlreadyRecorded, ServiceError
@@ -21,6 +22,7 @@ from training import services
 from training.base_model import PROFILES
 from training.config import load_recipe
 from training.datasets import Options
+from training.exports import rows_stream
 from training.forms import (
     BaseForm,
     BuildForm,
@@ -31,6 +33,7 @@ from training.forms import (
     LaunchedForm,
     LaunchForm,
     RollbackForm,
+    TakeForm,
 )
 from training.models import Dataset, DatasetKind, Evaluation, EvaluationSet, LearningSettings, Run
 from training.presentation.cards import AdapterCard
@@ -258,16 +261,28 @@ def show_dataset(request: RoleRequest, name: str) -> HttpResponse:
 
 
 @may_manage
-@require_GET
+@require_POST
 def dataset_file(request: RoleRequest, name: str) -> HttpResponse:
-    """The rows as JSONL. They hold texts as people wrote them, so it takes the right to export without masks."""
+    """The rows as JSONL. They hold texts as people wrote them, so it takes the right to export without masks, and a
+    reason, which is kept as that of an export.
+    """
     if not request.user.has_perm("audit.export_unmasked"):
         raise PermissionDenied
     dataset = get_object_or_404(Dataset, name=name, state=JobState.DONE, withdrawn=None)
+    form = TakeForm(request.POST)
+    if not form.is_valid():
+        context = {"here": "training", "row": DatasetRow(dataset), "notice": form.sentence()}
+        return render(request, "admin/training/dataset.html", context, status=422)
     try:
         file = open_artifact(dataset.digest)
     except DamagedArtifact as error:
         raise Http404(str(error)) from error
+    log_handed_over(
+        user=request.user,
+        stream=rows_stream(dataset).name,
+        reason=form.cleaned_data["reason"],
+        manifest={"file": f"{dataset.name}.jsonl", "rows": dataset.rows_out, "sha256": dataset.digest},
+    )
     response = FileResponse(
         file, as_attachment=True, filename=f"{dataset.name}.jsonl", content_type="application/jsonl"
     )

@@ -151,7 +151,7 @@ def test_page_tells_that_a_command_took_the_masks_off(tmp_path, login, admin):
     export(tmp_path, stream="runs", unmasked=True, reason="a court asks", user=admin.username)
     page = login(admin).get("/exports/").content.decode()
     assert "a court asks" in page
-    assert "Written by a command" in page
+    assert "Handed over at once" in page
     assert "days of this file" not in page
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from audit.models import Generation, JobState, Proposer
+from audit.models import Export, Generation, JobState, Proposer
 from extraction.artifacts import store_artifact, store_folder
 from extraction.models import AdapterPromotion, AdapterRole
 from tests.factories import (
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db
 
 EVERYONE_ELSE = ["auditor", "researcher", "stranger"]
 POSTS = {
-    *{"cancel", "resume", "build", "build-counted", "freeze", "build-base"},
+    *{"cancel", "resume", "build", "build-counted", "freeze", "build-base", "dataset-file"},
     *{"decide", "evaluate", "score", "rollback"},
 }
 BOTH = {"launch"}
@@ -159,7 +159,7 @@ def test_rows_with_texts_take_the_right_to_export_without_masks(make_user, login
     user = make_user("trainer")
     user.user_permissions.add(Permission.objects.get(codename="manage_learning"))
     dataset = make_dataset()
-    assert login(user).get(address("dataset-file", dataset.name)).status_code == 403
+    assert press(login(user), "dataset-file", dataset.name, reason="curious").status_code == 403
 
 
 def test_admins_find_the_page_from_everywhere(client):
@@ -379,15 +379,35 @@ def test_a_dataset_shows_drops_shares_and_rows(client):
     assert "<b>1,200</b> too long" in words
     assert "human 75% (3)" in words
     assert "代开发票" in words
-    answer = client.get(address("dataset-file", dataset.name))
+    answer = press(client, "dataset-file", dataset.name, reason="to train elsewhere")
     assert b"".join(answer.streaming_content) == data
     assert answer["Content-Disposition"] == f'attachment; filename="{dataset.name}.jsonl"'
+
+
+def test_who_takes_rows_without_masks_and_why_is_kept(client, admin):
+    digest = make_digest()
+    store_artifact(b"{}\n", digest)
+    dataset = make_dataset(kind="comp", digest=digest, rows_out=1)
+    press(client, "dataset-file", dataset.name, reason="to train elsewhere")
+    taken = Export.objects.get()
+    assert (taken.user, taken.reason, taken.is_unmasked) == (admin, "to train elsewhere", True)
+    assert (taken.stream, taken.digest, taken.rows) == ("preference_rows", digest, 1)
+    assert "to train elsewhere" in client.get(reverse("audit:exports")).content.decode()
+    assert client.get(reverse("audit:export-manifest", args=[taken.public_id])).json()["sha256"] == digest
+
+
+@pytest.mark.parametrize("reason", ["", " "])
+def test_rows_without_masks_take_a_reason(client, reason):
+    answer = press(client, "dataset-file", make_dataset().name, reason=reason)
+    assert answer.status_code == 422
+    assert "Say why" in answer.content.decode()
+    assert not Export.objects.exists()
 
 
 def test_a_dataset_whose_file_is_gone_still_has_its_page(client):
     dataset = make_dataset(preview=[0])
     page(client, "dataset", dataset.name)
-    assert client.get(address("dataset-file", dataset.name)).status_code == 404
+    assert press(client, "dataset-file", dataset.name, reason="to train").status_code == 404
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------

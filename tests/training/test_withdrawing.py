@@ -108,7 +108,8 @@ def test_a_withdrawn_build_is_left_out_of_exports_and_has_no_file(tmp_path, admi
     (row,) = DATASETS.rows(privacy)
     assert row["withdrawn"] is not None
     client.force_login(admin)
-    assert client.get(reverse("training:dataset-file", args=[dataset.name])).status_code == 404
+    taken = {"key": make.make_key(), "reason": "to train"}
+    assert client.post(reverse("training:dataset-file", args=[dataset.name]), taken).status_code == 404
     assert "Withdrawn" in client.get(reverse("training:dataset", args=[dataset.name])).text
 
 
