@@ -84,8 +84,8 @@ def test_work_of_another_plan_or_another_suite_has_another_name(suite, tmp_path)
 # --- the auditor ----------------------------------------------------------------------------------------------------
 
 
-def an_auditor(user, *, toxic=None, error=0.0, tally=None):
-    truth = Truth(toxic or {}, {})
+def an_auditor(user, *, toxic=None, own=None, error=0.0, tally=None):
+    truth = Truth(toxic or {}, own or {})
     tally = tally or Tally()
     return Auditor(user, truth, seed=0, error=error, tally=tally, workers=Workers(), now=START)
 
@@ -109,6 +109,14 @@ def test_an_auditor_judges_no_more_than_the_allowance(db, engine_file, auditor):
     an_auditor(auditor, toxic=truth, tally=tally)._explore(report, 4, worked)
     assert (worked.reviewed, len(worked.found), len(tally.judgments)) == (4, 4, 4)
     assert list(tally.pages.values()) == [[9]]
+
+
+@pytest.mark.usefixtures("db", "engine_file")
+def test_an_auditor_makes_a_phrase_that_comes_twice_one_query(auditor):
+    make_indexed("forged diploma one")
+    report = confirmed_report(auditor, "forged diploma for sale")
+    an_auditor(auditor, own={report.item.external_id: ["forged", "forged", "diploma", "sale"]})._add_own(report)
+    assert [decision.text for decision in report.decisions.order_by("pk")] == ["forged", "diploma"]
 
 
 # --- the figures ----------------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ class Auditor:
     def _add_own(self, report: Report) -> None:
         text, name = report.item_text.text, report.item.external_id
         rules = get_analysis(get_engine().analysis)
-        for phrase in self._truth.own.get(name, ())[:OWN]:
+        for phrase in list(dict.fromkeys(self._truth.own.get(name, ())))[:OWN]:
             key = rules.key(phrase, MatchMode.PHRASE)
             places = rules.find(text, key, MatchMode.PHRASE) if key else []
             try:
