@@ -18,8 +18,8 @@ from audit.logs.privacy import Privacy
 from audit.logs.reading import ALWAYS, START, Chunk, Cursor, Part, Stream, Window
 from audit.models import Decision, ExportFormat, Exposure, QueryRun, QuerySource, StandingVerdict, Verdict
 
-RUNS = 100
-"""Query runs that are unrolled together: some thousands of lines."""
+RUNS = 20
+"""Query runs that are unrolled together: each has some tens of lines, at most QX_RUN_KEEP."""
 
 TEXTS = 5_000
 """SQLite takes no more variables in one statement than some tens of thousands."""
