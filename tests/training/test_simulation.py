@@ -23,7 +23,7 @@ from training.simulation.plot import write_plot
 from training.simulation.reconcile import reconcile
 from training.simulation.rounds import days_of
 from training.simulation.settings import START, Arm, Plan, SimulationError, chance, key_for
-from training.simulation.table import as_markdown, curve, differences
+from training.simulation.table import as_markdown, curve, differences, learning
 from training.simulation.tally import Tally, compared
 
 PLAN = Plan(rounds=2, days=2, reports_a_day=3, warm_up=4)
@@ -202,6 +202,22 @@ def test_the_curve_shows_the_mean_and_the_spread_over_seeds():
     assert (warm_up[1], line[1]) == ("warm-up", "frozen")
     assert (cells["toxic found"], cells["per 1,000"], cells["reviewed"]) == ("4 (3-5)", "400 (300-500)", "10")
     assert (cells["accepted: search"], cells["detection +"]) == ("38% of 8", "25% of 8")
+
+
+def test_what_was_learned_stands_beside_what_became_of_it():
+    gate = {"verdict": "refuses", "unique": [8, 5, -1.0, 7.0]}
+    made = {
+        "adapter": "dpo-2",
+        "state": "refused",
+        "rows": {"sft": 30, "pol": 9},
+        "d_comp": 2,
+        "pooled": 40,
+        "gate": gate,
+    }
+    measured = {"site": {"std": 9, "fresh": 3}, "adapter": {"std": 4, "fresh": 1}}
+    head, line = learning([a_row("human", 1, [1]), a_row("full", 1, [1], adapter=made, u_at_5=measured)])
+    assert head[3:7] == ["site U@5 std", "fresh", "adapter U@5 std", "fresh"]
+    assert line[3:] == ["9", "3", "4", "1", "refused (8 against 5: -1 to +7)", "30", "9", "2", "40", "1"]
 
 
 def test_arms_are_compared_report_by_report_and_seed_by_seed():

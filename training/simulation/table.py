@@ -1,6 +1,6 @@
-"""The rows of a simulation as tables: the learning curve over the seeds, and the arms against one another."""
+"""The rows of a simulation as tables: the rounds, what was learned in them, and the arms against one another."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
 from typing import Any
@@ -9,62 +9,76 @@ from training import metrics
 from training.simulation.settings import Arm
 
 Row = Mapping[str, Any]
+Cell = Callable[[Sequence[Row]], str]
+"""What stands in a column for the rows of one arm and round, one a seed."""
 PAIRS = ((Arm.FROZEN, Arm.HUMAN), (Arm.RISK, Arm.FROZEN), (Arm.FULL, Arm.RISK), (Arm.UNGATED, Arm.FULL))
 """Arms that differ in one thing: the first has it."""
 
 
 def curve(rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each suite, arm and round: means over the seeds, with the smallest and the largest in brackets."""
-    lines = [_HEAD]
+    """What the days of each round brought: a line for each suite, arm and round."""
+    return _table(rows, _WORK)
+
+
+def learning(rows: Sequence[Row]) -> list[list[str]]:
+    """What was learned at the end of each round, and what it is worth on the untouched test split."""
+    return _table([row for row in rows if row["u_at_5"]], _LEARNING)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[tuple[str, Cell]]) -> list[list[str]]:
+    """Means over the seeds, with the smallest and the largest in brackets; shares of all seeds together."""
     order = list(Arm)
     placed = sorted(rows, key=lambda row: (row["suite"], order.index(row["arm"]) if row["arm"] else -1, row["round"]))
-    for (suite, arm, number), own in groupby(placed, key=lambda row: (row["suite"], row["arm"], row["round"])):
-        lines.append([suite, arm or "warm-up", str(number), *_cells(list(own))])
+    lines = [["suite", "arm", "round", *(name for name, _cell in columns)]]
+    for (suite, arm, number), group in groupby(placed, key=lambda row: (row["suite"], row["arm"], row["round"])):
+        own = list(group)
+        lines.append([suite, arm or "warm-up", str(number), *(cell(own) for _name, cell in columns)])
     return lines
 
 
-_HEAD = [
-    "suite",
-    "arm",
-    "round",
-    "reviewed",
-    "toxic found",
-    "per 1,000",
-    "wrongly removed",
-    "accepted: search",
-    "model",
-    "both",
-    "detection +",
-    "hit queries +",
-    "site U@5 std",
-    "fresh",
-    "adapter U@5 std",
-    "fresh",
-    "gate",
-    "D",
-    "D_pol",
-    "D_comp",
-    "pooled",
-    "s",
-]
+def _mean_of(name: str) -> Cell:
+    return lambda own: _spread([row[name] for row in own])
 
 
-def _cells(own: Sequence[Row]) -> Iterator[str]:
-    for name in ("reviewed", "toxic_found", "toxic_per_1000", "wrongly_removed"):
-        yield _spread([row[name] for row in own])
-    for proposer in ("search", "model", "both"):
-        yield _share([row["acceptance"].get(proposer, (0, 0)) for row in own])
-    yield _share([(row["hits_of_model_only"], row["hits_of_own"]) for row in own])
-    yield _share([(row["hit_queries_model"], row["hit_queries_own"]) for row in own])
-    for what in ("site", "adapter"):
-        for kind in ("std", "fresh"):
-            yield _spread([row["u_at_5"][what][kind] for row in own if what in row["u_at_5"]])
-    yield ", ".join(filter(None, (gate_word(row) for row in own)))
-    for kind in ("sft", "pol"):
-        yield _spread([row["adapter"]["rows"].get(kind, 0) for row in own if row["adapter"]])
-    for name in ("d_comp", "pooled"):
-        yield _spread([row["adapter"][name] for row in own if row["adapter"]])
-    yield _spread([sum(row["seconds"].values()) for row in own])
+def _accepted(proposer: str) -> Cell:
+    return lambda own: _share([row["acceptance"].get(proposer, (0, 0)) for row in own])
+
+
+def _share_of(part: str, whole: str) -> Cell:
+    return lambda own: _share([(row[part], row[whole]) for row in own])
+
+
+def _u_at_5(what: str, kind: str) -> Cell:
+    return lambda own: _spread([row["u_at_5"][what][kind] for row in own if what in row["u_at_5"]])
+
+
+def _of_adapter(value: Callable[[Mapping[str, Any]], float]) -> Cell:
+    return lambda own: _spread([value(row["adapter"]) for row in own if row["adapter"]])
+
+
+_WORK: Sequence[tuple[str, Cell]] = (
+    ("reviewed", _mean_of("reviewed")),
+    ("toxic found", _mean_of("toxic_found")),
+    ("per 1,000", _mean_of("toxic_per_1000")),
+    ("wrongly removed", _mean_of("wrongly_removed")),
+    ("accepted: search", _accepted("search")),
+    ("model", _accepted("model")),
+    ("both", _accepted("both")),
+    ("detection +", _share_of("hits_of_model_only", "hits_of_own")),
+    ("hit queries +", _share_of("hit_queries_model", "hit_queries_own")),
+)
+_LEARNING: Sequence[tuple[str, Cell]] = (
+    ("site U@5 std", _u_at_5("site", "std")),
+    ("fresh", _u_at_5("site", "fresh")),
+    ("adapter U@5 std", _u_at_5("adapter", "std")),
+    ("fresh", _u_at_5("adapter", "fresh")),
+    ("gate", lambda own: "; ".join(filter(None, map(gate_word, own)))),
+    ("D", _of_adapter(lambda made: made["rows"].get("sft", 0))),
+    ("D_pol", _of_adapter(lambda made: made["rows"].get("pol", 0))),
+    ("D_comp", _of_adapter(lambda made: made["d_comp"])),
+    ("pooled", _of_adapter(lambda made: made["pooled"])),
+    ("s", lambda own: _spread([sum(row["seconds"].values()) for row in own])),
+)
 
 
 def gate_word(row: Row) -> str:

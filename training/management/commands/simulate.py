@@ -17,7 +17,7 @@ from training.benchmark.table import write_json
 from training.simulation.plot import write_plot
 from training.simulation.running import Row, Simulation
 from training.simulation.settings import DEFAULT_ARMS, Arm, Fault, Plan, SimulationError
-from training.simulation.table import as_markdown, curve, differences
+from training.simulation.table import as_markdown, curve, differences, learning
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class Command(BaseCommand):
         )
 
     def _show(self, rows: Sequence[Row], options: dict[str, Any]) -> None:
-        for lines in (curve(rows), differences(rows)):
+        for lines in (curve(rows), learning(rows), differences(rows)):
             self.stdout.write(as_markdown(lines) + "\n")
         if options["plot"]:
             write_plot(rows, options["plot"])
