@@ -19,9 +19,8 @@ from audit.logs.reading import ALWAYS, START, TABLES, Chunk, Cursor, Part, Strea
 from audit.models import ExportFormat, JobState
 from extraction.artifacts import open_artifact
 from extraction.models import Adapter
-from extraction.prompts import Prompt, answer, get_prompt, messages
+from extraction.prompts import CURRENT_PROMPT, Prompt, answer, get_prompt, messages
 from extraction.text import get_analysis
-from training.datasets import Options
 from training.models import Dataset, DatasetKind, Evaluation
 
 LINES = 500
@@ -79,7 +78,7 @@ class RowStream(Stream):
         first = key - 1 if done else key
         for page in self.pages(["name", "kind", "digest", "options"], window, after=first, upto=upto, size=size):
             for pk, name, kind, digest, options in page:
-                prompt = get_prompt(Options.from_json(options).prompt_version)
+                prompt = get_prompt(options.get("prompt_version", CURRENT_PROMPT))
                 skip = done if pk == key else 0
                 for start, lines in _lines(digest, skip, size):
                     rows = [
