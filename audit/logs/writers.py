@@ -181,7 +181,7 @@ def _arrow_piece(stream: Stream, rows: Sequence[Row]) -> bytes:
 
 
 def _write_parquet(stream: Stream, pieces: Path, path: Path) -> None:
-    """Row groups of ROW_GROUP rows whatever the pieces were, so that the same rows give the same bytes."""
+    """Row groups of ROW_GROUP rows, whatever the pieces were."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -191,10 +191,10 @@ def _write_parquet(stream: Stream, pieces: Path, path: Path) -> None:
         for batch in _batches(pieces):
             waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], schema=schema)])
             while waiting.num_rows >= ROW_GROUP:
-                writer.write_table(waiting.slice(0, ROW_GROUP).combine_chunks())
+                writer.write_table(waiting.slice(0, ROW_GROUP))
                 waiting = waiting.slice(ROW_GROUP)
         if waiting.num_rows:
-            writer.write_table(waiting.combine_chunks())
+            writer.write_table(waiting)
 
 
 def _batches(pieces: Path) -> "Iterator[pa.RecordBatch]":
