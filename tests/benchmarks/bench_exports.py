@@ -2,7 +2,7 @@
 
     QX_VAR_DIR=/tmp/bench-exports QX_SECRET_KEY=bench python tests/benchmarks/bench_exports.py --rows 100000,1000000
 
-The first run fills a database for each number of exposures in that folder (about a minute a million, 0.6 GB); later
+The first run fills a database for each number of exposures in that folder (half a minute and 0.2 GB a million); later
 runs measure alone. Each export runs in a process of its own, so that its peak of memory is its own. The plain writer is
 Django's `.iterator()` over the stream's own columns into `csv.writer`: no pseudonyms, no masks, no decisions, no
 verdicts, no parts that survive a kill, no digest. Speeds are by processor time: a busy machine stretches the clock.
