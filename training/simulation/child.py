@@ -53,8 +53,8 @@ def main(path: Path) -> None:
 
     plan, folder, shared = Plan(**task.plan), Path(settings.VAR_DIR), Path(task.shared)
     world = open_world(load_suite(Path(task.suite)), shared)
+    call_command("migrate", verbosity=0)  # in every step: a kept folder may come from an earlier version
     if task.seed is None:
-        call_command("migrate", verbosity=0)
         lay(world, plan, folder)
         return
     arm = Arm(task.arm) if task.arm else None
