@@ -222,7 +222,9 @@ def test_what_was_learned_stands_beside_what_became_of_it():
 
 def test_arms_are_compared_report_by_report_and_seed_by_seed():
     rows = [
-        a_row("frozen", 1, [0, 2], site=None),
+        a_row(None, 0, [9], site={"std": 5, "fresh": 3}),
+        a_row(None, 0, [9], seed=1, site={"std": 9, "fresh": 1}),
+        a_row("frozen", 1, [0, 2]),
         a_row("risk", 1, [1, 2], site={"std": 9, "fresh": 3}),
         a_row("full", 1, [1, 1], site={"std": 8, "fresh": 5}),
         a_row("frozen", 1, [0, 0], seed=1),
@@ -231,7 +233,7 @@ def test_arms_are_compared_report_by_report_and_seed_by_seed():
     ]
     _head, refit, trained = differences(rows)
     assert refit[1:3] == ["risk - frozen", "+4"]
-    assert refit[4:6] == ["2/2/0", "+1, +3"]
+    assert refit[4:] == ["2/2/0", "+1, +3", "+4, +0", "+0, +2"]
     assert trained[1:] == ["full - risk", "-1", "-3 to +0", "0/3/1", "-1, +0", "-1, +0", "+2, -1"]
 
 

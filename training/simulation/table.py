@@ -93,29 +93,23 @@ def gate_word(row: Row) -> str:
     return f"{made['state']} ({ours} against {theirs}: {low:+.0f} to {high:+.0f})"
 
 
+_HEAD = ["suite", "arms", "toxic found: difference", "95 %", "won/tied/lost", "by seed", "site U@5 std", "fresh"]
+
+
 def differences(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each suite and pair of arms that differ in one thing, over all rounds and seeds.
 
     Toxic items found are paired by report, which both arms had in the same order: difference, 95 % interval (paired
     bootstrap over the reports of all seeds), reports won, tied and lost, and the difference of each seed.
     """
-    lines = [
-        [
-            "suite",
-            "arms",
-            "toxic found: difference",
-            "95 %",
-            "won/tied/lost",
-            "by seed",
-            "U@5 of the site: std",
-            "fresh",
-        ]
-    ]
+    lines = [_HEAD]
     for suite in sorted({row["suite"] for row in rows}):
+        of_suite = [row for row in rows if row["suite"] == suite]
         for ours, theirs in PAIRS:
-            sides = [[row for row in rows if row["suite"] == suite and row["arm"] == arm] for arm in (ours, theirs)]
+            sides = [[row for row in of_suite if row["arm"] == arm] for arm in (ours, theirs)]
             if all(sides):
-                lines.append([suite, f"{ours} - {theirs}", *_difference(*sides), *_u_difference(*sides)])
+                measured = [_sites(of_suite, arm) for arm in (ours, theirs)]
+                lines.append([suite, f"{ours} - {theirs}", *_difference(*sides), *_u_difference(*measured)])
     return lines
 
 
@@ -145,13 +139,16 @@ def _total(rows: Sequence[Row], seed: int) -> int:
     return sum(row["toxic_found"] for row in rows if row["seed"] == seed)
 
 
-def _u_difference(ours: Sequence[Row], theirs: Sequence[Row]) -> list[str]:
-    """After the last round, by seed; "" where one of the arms does not learn."""
-    last = max(row["round"] for row in ours)
-    mine, others = (
-        {row["seed"]: row["u_at_5"].get("site") for row in side if row["round"] == last} for side in (ours, theirs)
-    )
-    both = [seed for seed in sorted(mine.keys() & others.keys()) if mine[seed] and others[seed]]
+def _sites(rows: Sequence[Row], arm: Arm) -> dict[int, Mapping[str, int]]:
+    """Seed → U@5 of what the site suggests after the last round. That of `frozen` is the warm-up's."""
+    of_arm = [row for row in rows if row["arm"] == (None if arm is Arm.FROZEN else arm)]
+    last = max((row["round"] for row in of_arm), default=0)
+    return {row["seed"]: row["u_at_5"]["site"] for row in of_arm if row["round"] == last and "site" in row["u_at_5"]}
+
+
+def _u_difference(mine: Mapping[int, Mapping[str, int]], others: Mapping[int, Mapping[str, int]]) -> list[str]:
+    """By seed; "" where one of the arms suggests nothing."""
+    both = sorted(mine.keys() & others.keys())
     return [", ".join(f"{mine[seed][kind] - others[seed][kind]:+d}" for seed in both) for kind in ("std", "fresh")]
 
 
