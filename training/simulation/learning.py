@@ -37,12 +37,12 @@ def learn_risk(until: datetime) -> Figures:
 def learn_queries(
     plan: Plan, auditor: Auditor, *, until: datetime, seed: int, gated: bool, mid_training: MidTraining | None = None
 ) -> Figures:
-    """Datasets, SFT, DPO, evaluation, and the gate's word; `gated` False lets the new adapter serve without one."""
+    """Datasets, SFT, DPO, evaluation, and the gate's word; not `gated`, the new adapter serves without it."""
     base, tests = BaseModel.objects.get(), EvaluationSet.objects.get()
     runs = launch(
         recipe=plan.recipe,
         base=base,
-        evaluation_set=tests if gated else None,
+        evaluation_set=tests,
         seed=seed,
         gate_decides=gated,
         until=until,

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from training import metrics
+from training.models import GateVerdict
 from training.simulation.settings import Arm
 
 Row = Mapping[str, Any]
@@ -87,7 +88,7 @@ def gate_word(row: Row) -> str:
     if not made:
         return ""
     gate = made["gate"]
-    if not gate:
+    if not gate or gate["verdict"] == GateVerdict.UNDECIDED:  # nobody judged for it
         return str(made["state"])
     ours, theirs, low, high = gate["unique"]
     return f"{made['state']} ({ours} against {theirs}: {low:+.0f} to {high:+.0f})"
