@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext
 
 from audit.models import Outcome, Policy, Verdict
 from audit.models.site import TextSize, Theme
@@ -120,7 +121,7 @@ class CloseForm(RecordingForm):
     text = CleanTextField(required=False, max_length=2000)
 
     def reason(self) -> str:
-        return ". ".join(part for part in (self.cleaned_data["why"], self.cleaned_data["text"]) if part)
+        return pgettext("separator", ". ").join(part for part in (self.cleaned_data["why"], self.cleaned_data["text"]) if part)
 
 
 class VerdictForm(RecordingForm):

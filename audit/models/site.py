@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from audit.models.items import Policy
 
@@ -73,7 +74,7 @@ class Theme(models.TextChoices):
 
 
 class TextSize(models.TextChoices):
-    NORMAL = "normal", _("Normal")
+    NORMAL = "normal", pgettext_lazy("text size", "Normal")
     LARGE = "large", _("Large")
     LARGER = "larger", _("Larger")
 

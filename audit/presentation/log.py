@@ -12,7 +12,7 @@ from django.db.models import Model, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from audit.models import (
     Decision,
@@ -139,7 +139,7 @@ def _judged_on(row: Judgment) -> tuple[str, str, str, str]:
     if row.exposure is not None:
         exploration = row.exposure.run.exploration_query.exploration
         address = reverse("audit:exploration", args=[exploration.public_id])
-        return _("result"), exploration.number, address, "audit:undo-judgment"
+        return pgettext("kind of row", "result"), exploration.number, address, "audit:undo-judgment"
     if row.pool_item is not None:
         where = _("text %(position)d") % {"position": row.pool_item.position}
         address = reverse("audit:pool-item", args=[row.pool_item.public_id])
@@ -155,7 +155,7 @@ def _outcome(judgment: Judgment) -> str:
         state = judgment.item_text.item.state
         words = {ItemState.REMOVED: _("out of the results"), ItemState.LIVE: _("back in the results")}
         parts.append(words.get(ItemState(state), _("gone from the platform")))
-    return "; ".join(parts)
+    return pgettext("separator", "; ").join(parts)
 
 
 def _decisions(user: User, before: datetime | None) -> Iterator[LogRow]:
@@ -177,7 +177,7 @@ def _decisions(user: User, before: datetime | None) -> Iterator[LogRow]:
         yield LogRow(
             at=row.at,
             verb=verbs[DecisionKind(row.kind)],
-            kind=_("suggestion") if row.suggestion else _("own query"),
+            kind=pgettext("kind of row", "suggestion") if row.suggestion else _("own query"),
             text=row.text,
             was=row.suggestion.text if row.suggestion and row.kind == DecisionKind.EDITED else "",
             language=row.report.item_text.language,
@@ -198,7 +198,7 @@ def _explorations(user: User, before: datetime | None) -> Iterator[LogRow]:
             at=row.at,
             verb=_("Ran"),
             kind=_("exploration"),
-            text=", ".join(queries),
+            text=pgettext("between things of a list", ", ").join(queries),
             where=row.number,
             where_url=reverse("audit:exploration", args=[row.public_id]),
             outcome=ngettext("%(count)d query", "%(count)d queries", len(queries)) % {"count": len(queries)},

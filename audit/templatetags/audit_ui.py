@@ -173,7 +173,7 @@ def decided_words(state: str) -> str:
 @register.simple_tag
 def result_facts(row: ResultRow) -> SafeString:
     """By which queries a result was found, its author and age: in code, since a page has fifty of them."""
-    numbers = ", ".join(str(place.query.position) for place in row.places)
+    numbers = pgettext("between things of a list", ", ").join(str(place.query.position) for place in row.places)
     facts = [ngettext("query %(numbers)s", "queries %(numbers)s", len(row.places)) % {"numbers": numbers}]
     item = row.exposure.item
     if item.author_key:
