@@ -121,7 +121,8 @@ class CloseForm(RecordingForm):
     text = CleanTextField(required=False, max_length=2000)
 
     def reason(self) -> str:
-        return pgettext("separator", ". ").join(part for part in (self.cleaned_data["why"], self.cleaned_data["text"]) if part)
+        parts = (self.cleaned_data["why"], self.cleaned_data["text"])
+        return pgettext("separator", ". ").join(part for part in parts if part)
 
 
 class VerdictForm(RecordingForm):
