@@ -247,6 +247,10 @@ def test_the_plot_draws_each_arm_of_each_suite(tmp_path):
     root = ElementTree.parse(tmp_path / "plot.svg").getroot()  # noqa: S314 - our own file
     assert len(root.findall(".//{*}polyline")) == 2
     assert len(root.findall(".//{*}circle")) == 4
+    # What was found so far: 1, then 1 + 2.
+    ys = [float(circle.get("cy")) for circle in root.findall(".//{*}circle")[:2]]
+    assert ys[1] < ys[0] < 226
+    assert {text.text for text in root.findall(".//{*}text")} >= {"s: toxic items found so far", "3", "round 2"}
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

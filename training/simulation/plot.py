@@ -1,8 +1,10 @@
-"""The learning curves as one SVG: a panel for each suite, toxic items found per 1,000 reviewed, round by round.
+"""The rounds as one SVG: a panel for each suite, toxic items found so far by each arm.
 
-Drawn by hand like the benchmark's (docs/decisions/0021).
+So far, because an arm that found more in one round has less left for the next. Drawn by hand like the benchmark's
+(docs/decisions/0021).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -27,11 +29,11 @@ Row = Mapping[str, Any]
 
 def write_plot(rows: Sequence[Row], path: Path) -> None:
     """Draw the rounds of each arm: the mean over the seeds, and a bar from the smallest to the largest."""
-    played = [row for row in rows if row["arm"]]
+    played = _so_far([row for row in rows if row["arm"]])
     suites = sorted({row["suite"] for row in played})
     size = {"width": str(WIDTH), "height": str(HEIGHT * len(suites)), "viewBox": f"0 0 {WIDTH} {HEIGHT * len(suites)}"}
     root = Element("svg", size | {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "font-family": "sans-serif"})
-    SubElement(root, "title").text = "Toxic items found per 1,000 reviewed, by round and arm"
+    SubElement(root, "title").text = "Toxic items found so far, by round and arm"
     SubElement(root, "rect", {"width": "100%", "height": "100%", "fill": "#ffffff"})
     for place, suite in enumerate(suites):
         group = SubElement(root, "g", {"transform": f"translate(0 {HEIGHT * place})"})
@@ -40,10 +42,21 @@ def write_plot(rows: Sequence[Row], path: Path) -> None:
     ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 
+def _so_far(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with what its arm and seed had found by then."""
+    found: Counter[tuple[str, str, int]] = Counter()
+    summed: list[Row] = []
+    for row in sorted(rows, key=lambda row: row["round"]):
+        own = row["suite"], row["arm"], row["seed"]
+        found[own] += row["toxic_found"]
+        summed.append({**row, "so_far": found[own]})
+    return summed
+
+
 def _panel(suite: str, rows: Sequence[Row]) -> Iterator[Mark]:
     rounds = max(row["round"] for row in rows)
-    most = max(max(row["toxic_per_1000"] for row in rows), 1.0)
-    yield _text(12, 22, f"{suite}: toxic items found per 1,000 reviewed", INK, size=14)
+    most = max(float(max(row["so_far"] for row in rows)), 1.0)
+    yield _text(12, 22, f"{suite}: toxic items found so far", INK, size=14)
     for value in (0.0, most / 2, most):
         y = f"{_y(value, most):.1f}"
         yield "line", {"x1": str(LEFT), "x2": str(WIDTH - RIGHT), "y1": y, "y2": y, "stroke": "#e4e7eb"}, ""
@@ -59,7 +72,7 @@ def _panel(suite: str, rows: Sequence[Row]) -> Iterator[Mark]:
 def _curve(arm: Arm, rows: Sequence[Row], rounds: int, most: float, *, shift: int) -> Iterator[Mark]:
     points = []
     for number in sorted({row["round"] for row in rows}):
-        values = [row["toxic_per_1000"] for row in rows if row["round"] == number]
+        values = [row["so_far"] for row in rows if row["round"] == number]
         x, mean = _x(number, rounds) + shift, _y(fmean(values), most)
         low, high = (f"{_y(value, most):.1f}" for value in (min(values), max(values)))
         points.append(f"{x:.1f},{mean:.1f}")

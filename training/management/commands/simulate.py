@@ -32,7 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("folder", type=Path, metavar="DIR", help="A suite, or a folder of suites.")
         parser.add_argument("--rounds", type=_positive, default=Plan.rounds, metavar="N")
         parser.add_argument("--json", type=Path, metavar="OUT", help="Write the rows there; also where to go on.")
-        parser.add_argument("--plot", type=Path, metavar="OUT", help="Draw the learning curves there, as SVG.")
+        parser.add_argument("--plot", type=Path, metavar="OUT", help="Draw there what was found so far, as SVG.")
         parser.add_argument("--seeds", type=_list_of(int), default=[0], help="Comma separated.")
         parser.add_argument(
             "--arms", type=_list_of(Arm), default=list(DEFAULT_ARMS), help=f"Comma separated, of {', '.join(Arm)}."
