@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.contrib.humanize.templatetags.humanize import intcomma, intword
 from django.db.models import Count, Q
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from audit.figures import Share, share_of
 from audit.intake import equal_known_toxic
@@ -124,7 +125,7 @@ class QueryRow:
 
     @property
     def label(self) -> str:
-        return str(self.suggestion.rank) if self.suggestion else "own"
+        return str(self.suggestion.rank) if self.suggestion else pgettext("in place of a rank", "own")
 
     @property
     def mode(self) -> str:
