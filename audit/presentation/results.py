@@ -10,6 +10,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
+from django.utils.translation import gettext
 
 from audit.figures import Share, share_of
 from audit.marks import Mark
@@ -223,8 +224,8 @@ class ExplorationPage:
 
     @property
     def failures(self) -> list[str]:
-        """Why queries failed, each reason once."""
-        return list(dict.fromkeys(query.error for query in self.failed))
+        """Why queries failed, each reason once. Workers write it in English, it is read in the reader's language."""
+        return [gettext(error) for error in dict.fromkeys(query.error for query in self.failed) if error]
 
     @cached_property
     def reports(self) -> list[Report]:

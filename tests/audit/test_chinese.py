@@ -20,10 +20,12 @@ from django.utils import translation
 from django.utils.html import strip_tags
 from django.utils.translation.template import templatize
 
-from audit.models import Report
+from audit.models import Report, RunState
+from extraction.errors import SearchUnavailable
 from tests.factories import (
     make_claimed_report,
     make_complaint,
+    make_exploration,
     make_item,
     make_policy,
     make_policy_version,
@@ -38,6 +40,7 @@ LEFT_IN_ENGLISH = ("templates/admin/training",)  # pages of the admin, which is 
 CALL = re.compile(r"\b(_|gettext|pgettext|ngettext|npgettext)\(")
 LITERAL = re.compile(r"""\s*u?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*,?""")
 NAMES = {"QExplorer", "auditor", "compute", "insights", "qexplorer"}  # of the product, a login, a command
+WAY_BACK = {"English", "interface"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[-+0-9.]*[a-z]|%%|\{\w*\}|</?\w+[^>]*>")
 CONTEXT, PLURAL = "\4", "\0"  # what gettext writes between a context and its string, a string and its plural
 
@@ -199,10 +202,35 @@ def test_no_english_is_left_on_the_pages_of_an_auditor(client: Client, report: R
         *close,
         "/nowhere/",
     ]
-    left = {address: latin_words(client.get(address).content.decode()) - NAMES for address in addresses}
+    left = {address: latin_words(client.get(address).content.decode()) - NAMES - WAY_BACK for address in addresses}
     assert {address: words for address, words in left.items() if words} == {}
 
 
 def test_the_page_of_a_broken_step_speaks_chinese() -> None:
     with translation.override("zh-hans"):
         assert latin_words(render_to_string("500.html")) == set()
+
+
+@pytest.mark.django_db
+def test_a_person_may_choose_the_other_language_and_stays_on_the_page(client: Client) -> None:
+    assert 'value="en" lang="en">English interface' in client.get("/history/").content.decode()
+    response = client.post("/language/", {"language": "en", "next": "/history/"})
+    assert response["Location"] == "/history/"
+    page = client.get("/history/").content.decode()
+    assert "My history" in page
+    assert 'value="zh-hans" lang="zh-Hans">中文界面' in page
+
+
+@pytest.mark.django_db
+def test_the_language_may_be_chosen_before_signing_in() -> None:
+    client = Client()
+    client.post("/language/", {"language": "zh-hans", "next": "/login/"})
+    assert "登录" in client.get("/login/").content.decode()
+
+
+@pytest.mark.django_db
+def test_why_a_query_failed_is_read_in_chinese(client: Client, auditor: User) -> None:
+    exploration = make_exploration(created_by=auditor, state=RunState.FAILED)
+    exploration.queries.update(state=RunState.FAILED, error=str(SearchUnavailable.sentence))
+    page = client.get(reverse("audit:exploration", args=[exploration.public_id])).content.decode()
+    assert "连不上搜索引擎。没有丢失任何内容；恢复后可重新执行。" in page
