@@ -34,8 +34,7 @@ from tests.factories import (
 
 ROOT: Path = settings.BASE_DIR
 CATALOGUE = ROOT / "audit" / "locale" / "zh_Hans" / "LC_MESSAGES"
-SOURCES = ("audit", "extraction", "templates")
-LEFT_IN_ENGLISH = ("templates/admin/training",)  # pages of the admin, which is English
+SOURCES = ("audit", "extraction", "qexplorer_site", "templates", "training")
 
 CALL = re.compile(r"\b(_|gettext|pgettext|ngettext|npgettext)\(")
 LITERAL = re.compile(r"""\s*u?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*,?""")
@@ -92,7 +91,7 @@ def messages() -> dict[Message, str]:
     for path in sorted(path for folder in SOURCES for path in (ROOT / folder).rglob("*")):
         where = path.relative_to(ROOT).as_posix()
         read = {".html": messages_of_template, ".py": messages_of_code}.get(path.suffix)
-        if read is not None and not where.startswith(LEFT_IN_ENGLISH):
+        if read is not None:
             found.update(dict.fromkeys(read(path), where))
     return found
 
