@@ -147,7 +147,7 @@ LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 LOCALE_PATHS = [BASE_DIR / "audit" / "locale"]
 USE_I18N = True
-NUMBER_GROUPING = 3  # of languages whose formats do not say it (Chinese): 1,240
+FORMAT_MODULE_PATH = "audit.formats"
 USE_TZ = True
 TIME_ZONE = env_str("QX_TIME_ZONE", "UTC")
 

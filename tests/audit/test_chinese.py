@@ -7,12 +7,14 @@ import ast
 import re
 import struct
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
@@ -21,6 +23,7 @@ from django.utils.html import strip_tags
 from django.utils.translation.template import templatize
 
 from audit.models import Report, RunState
+from audit.templatetags.audit_ui import duration, full_time
 from extraction.errors import SearchUnavailable
 from tests.factories import (
     make_claimed_report,
@@ -208,6 +211,13 @@ def test_no_english_is_left_on_the_pages_of_an_auditor(client: Client, report: R
 def test_the_page_of_a_broken_step_speaks_chinese() -> None:
     with translation.override("zh-hans"):
         assert latin_words(render_to_string("500.html")) == set()
+
+
+def test_numbers_and_times_are_written_as_in_chinese() -> None:
+    with translation.override("zh-hans"):
+        assert intcomma(12_345_678) == "12,345,678"
+        assert ">2026年3月12日 14:03<" in full_time(datetime(2026, 3, 12, 14, 3, tzinfo=UTC))
+        assert duration(timedelta(minutes=70)) == "1 小时 10 分"
 
 
 @pytest.mark.django_db

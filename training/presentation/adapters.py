@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from audit.models import JobState
 from extraction.models import Adapter, AdapterPromotion, AdapterRole
@@ -26,7 +27,7 @@ class AdapterRow:
     @property
     def state(self) -> str:
         if self.roles:
-            return ", ".join(str(role.label) for role in self.roles)
+            return pgettext("between things of a list", ", ").join(str(role.label) for role in self.roles)
         if self.is_refused:
             return _("refused")
         if self.promotion is not None:

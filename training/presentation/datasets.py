@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from audit.models import JobState
 from extraction.artifacts import DamagedArtifact, open_artifact
@@ -89,7 +89,7 @@ def _card_words(value: Any) -> str:
         % {"name": name, "percent": 100 * part["share"], "count": intcomma(part["count"])}
         for name, part in value.items()
     ]
-    return ", ".join(shares)
+    return pgettext("between things of a list", ", ").join(shares)
 
 
 def _drop_words(reason: str) -> str:

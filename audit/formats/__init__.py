@@ -1,0 +1,1 @@
+"""How languages write figures, where Django says otherwise."""
