@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from extraction.errors import IndexMissing, RebuildRunning, SearchTimedOut, SearchUnavailable
-from extraction.search import Document, Order, SearchRequest, get_engine
-from extraction.search import fts5 as fts5_module
+from extraction.search import Document, Order, SearchRequest, fts5_generation, get_engine
 from extraction.search.fts5 import Fts5Engine
 from extraction.text import MatchMode
 from tests.extraction.corpora import Corpus, make_document, make_documents, sample_queries, sentences
@@ -58,9 +57,9 @@ def test_page_of_a_frequent_query_is_exact_and_its_counts_are_bounds(
     sort: int,
     walk: int,
 ):
-    monkeypatch.setattr(fts5_module, "COUNT_LIMIT", 40)
-    monkeypatch.setattr(fts5_module, "SORT_LIMIT", sort)
-    monkeypatch.setattr(fts5_module, "WALK_ROWS", walk)
+    monkeypatch.setattr(fts5_generation, "COUNT_LIMIT", 40)
+    monkeypatch.setattr(fts5_generation, "SORT_LIMIT", sort)
+    monkeypatch.setattr(fts5_generation, "WALK_ROWS", walk)
     corpus = Corpus(make_documents(sentences(600, seed=1), seed=2))
     engine.put(corpus.documents)
     for query in sample_queries(corpus.documents, mode, 25, seed=3):
@@ -198,7 +197,7 @@ def test_folder_that_cannot_be_written_is_unavailable(tmp_path: Path):
 def test_held_lock_times_out_and_loses_nothing(engine: Fts5Engine, path: Path, monkeypatch: pytest.MonkeyPatch):
     engine.put([make_document(1)])
     engine.close()
-    monkeypatch.setattr(fts5_module, "_PRAGMAS", "PRAGMA busy_timeout=50;")
+    monkeypatch.setattr(fts5_generation, "_PRAGMAS", "PRAGMA busy_timeout=50;")
     holder = connect(path)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(SearchTimedOut):
@@ -211,7 +210,7 @@ def test_held_lock_times_out_and_loses_nothing(engine: Fts5Engine, path: Path, m
 
 def test_search_that_takes_too_long_is_stopped(engine: Fts5Engine, monkeypatch: pytest.MonkeyPatch):
     engine.put(make_document(id) for id in range(3000))
-    monkeypatch.setattr(fts5_module, "SEARCH_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(fts5_generation, "SEARCH_TIMEOUT_S", -1.0)
     with pytest.raises(SearchTimedOut):
         engine.search(SearchRequest("加微信", PHRASE))
 
