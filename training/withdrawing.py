@@ -6,12 +6,12 @@ was fetched to other machines for a run lies there in the run's own folder and g
 
 import logging
 from collections.abc import Set as AbstractSet
-from hashlib import sha256
 
 from django.core.files.storage import default_storage
 from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
+from audit.intake.store import text_digest
 from audit.models import ItemText, JobState
 from audit.queueing import enqueue
 from audit.services.erasing import erasures
@@ -59,7 +59,7 @@ def _settle(dataset: Dataset, erased: AbstractSet[str]) -> bool:
 
 def _holds(dataset: Dataset, erased: AbstractSet[str]) -> bool:
     try:
-        return any(sha256(text.encode()).hexdigest() in erased for text in learned_texts(dataset))
+        return any(text_digest(text) in erased for text in learned_texts(dataset))
     except DamagedArtifact:
         logger.warning("The file of %s is not in the storage: it cannot be searched for erased texts.", dataset)
         return False

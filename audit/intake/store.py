@@ -86,8 +86,8 @@ def text_form(raw: str, language: str = "") -> TextForm:
     key = analysis.key(text, MatchMode.PHRASE)
     return TextForm(
         text=text,
-        text_hash=_digest(text),
-        norm_hash=_digest(key) if key else "",
+        text_hash=text_digest(text),
+        norm_hash=text_digest(key) if key else "",
         analysis=analysis.name,
         language=language or detect_language(text),
     )
@@ -420,5 +420,6 @@ def _until_alone(store: Callable[[], IntakeCounts]) -> IntakeCounts:
     return store()
 
 
-def _digest(text: str) -> str:
+def text_digest(text: str) -> str:
+    """SHA-256 of a text as it came: `ItemText.text_hash`."""
     return hashlib.sha256(text.encode()).hexdigest()
