@@ -14,8 +14,11 @@ from extraction.artifacts import artifact_name, store_file
 from tests import factories as make
 from tests.audit.loop import make_indexed
 from tests.queues import empty_queues, waiting
+from tests.training.small_log import MAY, confirmed, own
+from training.datasets import Options, build
 from training.exports import DATASETS, SFT_ROWS
 from training.frozen import FrozenIndex, freeze
+from training.models import DatasetKind
 from training.withdrawing import search_what_is_due, withdraw
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +59,24 @@ def test_a_build_that_holds_an_erased_text_is_withdrawn_with_its_file(tmp_path, 
     dataset.refresh_from_db()
     assert dataset.withdrawn is not None
     assert not default_storage.exists(artifact_name(dataset.digest))
+
+
+@pytest.mark.parametrize("kind", [DatasetKind.SFT, DatasetKind.CAT])
+def test_what_is_built_of_the_log_is_found_again_however_its_texts_are_joined(tmp_path, admin, kind):
+    policy = make.make_policy()
+    reports = [
+        confirmed(text, policy=policy) for text in ("  加微信，代开发票 ", "加微信代办证件, really", "加微信刷单")
+    ]
+    for report in reports:
+        own(report, "加微信")
+    made = build(kind, Options(until=MAY), out=tmp_path / "built.jsonl")
+    dataset = make.make_dataset(kind=kind, digest=store_file(made.path))
+    erase(make.make_item("in no dataset"), admin)
+    assert withdraw() == 0
+    erase(reports[1].item, admin)
+    assert withdraw() == 1
+    dataset.refresh_from_db()
+    assert dataset.withdrawn is not None
 
 
 def test_a_build_without_it_stays(tmp_path, admin):
