@@ -7,6 +7,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client, TransactionTestCase
+from django.utils import translation
 
 from audit.append_only import maintenance_pass
 from audit.models import MaintenancePass
@@ -25,6 +26,13 @@ from tests.need import find_chromium, missing
 __all__ = ["elasticsearch_8", "elasticsearch_8_server", "elasticsearch_9", "elasticsearch_9_server"]
 
 PASSWORD = "Correct-horse-9"
+
+
+@pytest.fixture(autouse=True)
+def _no_language_left_behind() -> Iterator[None]:
+    """A request leaves its language active in the thread; without this the next test would speak it too."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(scope="session", autouse=True)
